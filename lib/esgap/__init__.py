@@ -1,0 +1,12 @@
+"""Gaussian approximation potentials with and without long-range electrostatics.
+
+Units everywhere: A, eV, e, fs; stress in eV/A^3 with ASE's sign. Double precision throughout.
+"""
+import jax
+
+jax.config.update("jax_enable_x64", True)  # before any array exists: energies must cancel to 1e-9 eV
+
+from .calculators import ElectrostaticBaseline, UniformField, es_gap  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = ["ElectrostaticBaseline", "UniformField", "es_gap"]

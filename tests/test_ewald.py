@@ -1,0 +1,136 @@
+"""The lattice sum against Madelung constants, its own definition, and differences."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.stress import voigt_6_to_full_3x3_stress
+from scipy.special import erfc
+
+from esgap import ElectrostaticBaseline, ewald, slater
+from esgap.neighbours import neighbour_pairs
+
+CHARGES = {"Li": 0.6, "P": 1.05, "S": -0.75}
+ZETA = {"Li": 0.47, "P": 0.67, "S": 0.70}
+
+
+def skew_cell():
+    """Li2PS2.. rattled in a skew cell with one axis shorter than the cutoff; neutral with CHARGES."""
+    rng = np.random.default_rng(7)
+    symbols = ["Li"] * 4 + ["P"] * 3 + ["S"] * 6 + ["Li"] * 2 + ["S"] * 3
+    cell = np.array([[7.0, 0.4, -0.3], [1.9, 4.1, 0.5], [-2.2, 1.0, 8.3]])
+    grid = np.array([(x, y, z) for x in range(3) for y in range(2) for z in range(3)]) / [3, 2, 3]
+    atoms = Atoms(symbols, scaled_positions=grid + 0.02 * rng.normal(size=(18, 3)), cell=cell, pbc=True)
+    return atoms
+
+
+# A = -E r0 / C per formula unit, r0 the nearest distance. Johnson & Templeton, J. Chem. Phys. 34, 2004 (1961).
+MADELUNG = {
+    "rocksalt": (1.747564594633182, {"Na": 1, "Cl": -1}, "NaCl", 0.5),
+    "cesiumchloride": (1.762674773070988, {"Cs": 1, "Cl": -1}, "CsCl", np.sqrt(3) / 2),
+    "zincblende": (1.638055053388789, {"Zn": 1, "S": -1}, "ZnS", np.sqrt(3) / 4),
+    "fluorite": (5.03878488, {"Ca": 2, "F": -1}, "CaF2", np.sqrt(3) / 4),
+}
+
+
+@pytest.mark.parametrize("structure", MADELUNG)
+@pytest.mark.parametrize("a", [2.0, 6.0, 20.0])
+def test_madelung_constants_with_default_settings(structure, a):
+    constant, charges, formula, r0 = MADELUNG[structure]
+    atoms = bulk(formula, structure, a=a)
+    atoms.calc = ElectrostaticBaseline(charges)
+    assert -atoms.get_potential_energy() * r0 * a / ewald.COULOMB == pytest.approx(constant, rel=1e-8)
+
+
+@pytest.mark.parametrize("zeta", [None, ZETA, {"Li": 0.47, "P": 6.0, "S": np.inf}, {"Li": 0.7, "P": 0.71, "S": 0.7}])
+def test_independent_of_the_splitting(zeta):
+    atoms, results = skew_cell(), []
+    for r_cut in (4.0, 5.5, 8.0, 14.0):
+        splitting = ewald.choose_splitting(atoms.get_volume(), len(atoms), 1e-12, r_cut=r_cut)
+        calc = ElectrostaticBaseline(CHARGES, zeta, splitting=splitting)
+        calc.calculate(atoms)
+        results.append(calc.results)
+    for other in results[1:]:
+        assert other["energy"] == pytest.approx(results[0]["energy"], rel=1e-11)
+        for name in ("forces", "stress", "potential"):
+            scale = np.abs(results[0][name]).max()
+            np.testing.assert_allclose(other[name], results[0][name], atol=1e-10 * scale)
+
+
+@pytest.mark.parametrize("accuracy", [1e-4, 1e-6, 1e-8, 1e-10])
+def test_accuracy_is_what_was_asked_for(accuracy):
+    atoms = skew_cell()
+    got, exact = (ElectrostaticBaseline(CHARGES, ZETA, accuracy=a) for a in (accuracy, 1e-13))
+    got.calculate(atoms)
+    exact.calculate(atoms)
+    assert got.results["energy"] == pytest.approx(exact.results["energy"], rel=accuracy)
+    for name in ("forces", "stress"):
+        scale = np.abs(exact.results["forces"]).max() if name == "forces" else abs(
+            exact.results["energy"]) / atoms.get_volume()
+        np.testing.assert_allclose(got.results[name], exact.results[name], atol=10 * accuracy * scale)
+
+
+def test_point_charge_sum_in_ten_naive_lines():
+    atoms = skew_cell()
+    q, alpha, cell = np.array([CHARGES[s] for s in atoms.symbols]), 0.6, atoms.cell.array
+    p = neighbour_pairs(atoms.positions, cell, atoms.pbc, 11.0)
+    r = np.linalg.norm(atoms.positions[p.j] - atoms.positions[p.i] + p.S @ cell, axis=1)
+    expected = 0.5 * (q[p.i] * q[p.j] * erfc(alpha * r) / r).sum() - alpha / np.sqrt(np.pi) * (q**2).sum()
+    n = np.array(np.meshgrid(*[np.arange(-15, 16)] * 3)).reshape(3, -1).T
+    k = n[n.any(1)] @ (2 * np.pi * np.linalg.inv(cell).T)
+    k2 = (k**2).sum(1)
+    S = np.exp(1j * k @ atoms.positions.T) @ q
+    expected += 2 * np.pi / atoms.get_volume() * (np.exp(-k2 / 4 / alpha**2) / k2 * abs(S) ** 2).sum()
+    atoms.calc = ElectrostaticBaseline(CHARGES, accuracy=1e-11)
+    assert atoms.get_potential_energy() == pytest.approx(ewald.COULOMB * expected, rel=1e-10)
+
+
+def test_clouds_are_point_charges_plus_the_plain_screening_sum():
+    # J - 1/r summed over all images by brute force: what sharing the screening between the two spaces must not change
+    atoms = skew_cell()
+    q = np.array([CHARGES[s] for s in atoms.symbols])
+    p = neighbour_pairs(atoms.positions, atoms.cell.array, atoms.pbc, 32.0)
+    r = np.linalg.norm(atoms.positions[p.j] - atoms.positions[p.i] + p.S @ atoms.cell.array, axis=1)
+    expected, symbols = 0.0, np.array(atoms.get_chemical_symbols())
+    for a in ZETA:
+        for b in ZETA:
+            of = (symbols[p.i] == a) & (symbols[p.j] == b)
+            s = 1 / r[of] - slater.coulomb_integral(r[of], ZETA[a], ZETA[b])
+            expected -= 0.5 * ewald.COULOMB * float((q[p.i] * q[p.j])[of] @ s)
+    point, cloud = (ElectrostaticBaseline(CHARGES, z, accuracy=1e-11).get_potential_energy(atoms) for z in (None, ZETA))
+    assert cloud - point == pytest.approx(expected, abs=1e-7)
+
+
+def test_isolated_pair():
+    atoms = Atoms("LiCl", positions=[[0, 0, 0], [0, 0, 2.4]], cell=3 * [120.0], pbc=True)
+    atoms.calc = ElectrostaticBaseline({"Li": 0.8, "Cl": -0.8}, {"Li": 0.5, "Cl": 0.9}, accuracy=1e-6)
+    expected = -0.64 * ewald.COULOMB * float(slater.coulomb_integral(2.4, 0.5, 0.9))
+    # images: the dipole in its own periodic field, -2 pi p^2 / 3V for a cubic cell under tinfoil boundaries
+    expected -= ewald.COULOMB * 2 * np.pi / 3 * (0.8 * 2.4) ** 2 / 120**3
+    assert atoms.get_potential_energy() == pytest.approx(expected, abs=2e-6)
+
+
+def test_one_function_gives_every_derivative():
+    """Forces, stress and potential of the calculator are jax gradients of `ewald.energy`."""
+    atoms = skew_cell()
+    calc = ElectrostaticBaseline(CHARGES, ZETA, accuracy=1e-10)
+    calc.calculate(atoms)
+    system = calc._system
+    _, near = system._pair_vectors(atoms.positions, atoms.cell.array)
+
+    def energy(positions, strain, charges):
+        return ewald.energy(positions, atoms.cell.array, charges, system.membership, (system.i, system.j, system.S, near),
+                            system.splitting, system.pair_screening, system.screening, strain)
+
+    value, (g, s, v) = jax.jit(jax.value_and_grad(energy, argnums=(0, 1, 2)))(
+        jnp.asarray(atoms.positions), jnp.zeros((3, 3)), jnp.asarray(system.q))
+    assert float(value) == pytest.approx(calc.results["energy"], rel=1e-13)
+    np.testing.assert_allclose(calc.results["forces"], -g, atol=1e-11)
+    np.testing.assert_allclose(voigt_6_to_full_3x3_stress(calc.results["stress"]), (s + s.T) / 2 / atoms.get_volume(), atol=1e-13)
+    np.testing.assert_allclose(calc.results["potential"], v, atol=1e-11)
+
+
+def test_accuracy_out_of_range():
+    with pytest.raises(ValueError, match=r"accuracy is 0\.5; choose a relative accuracy between"):
+        ewald.choose_splitting(100.0, 4, accuracy=0.5)
