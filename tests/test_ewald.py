@@ -6,10 +6,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.stress import voigt_6_to_full_3x3_stress
-from scipy.special import erfc
-
 from esgap import ElectrostaticBaseline, ewald, slater
 from esgap.neighbours import neighbour_pairs
+from scipy.special import erfc
 
 CHARGES = {"Li": 0.6, "P": 1.05, "S": -0.75}
 ZETA = {"Li": 0.47, "P": 0.67, "S": 0.70}
@@ -120,14 +119,16 @@ def test_one_function_gives_every_derivative():
     _, near = system._pair_vectors(atoms.positions, atoms.cell.array)
 
     def energy(positions, strain, charges):
-        return ewald.energy(positions, atoms.cell.array, charges, system.membership, (system.i, system.j, system.S, near),
-                            system.splitting, system.pair_screening, system.screening, strain)
+        pairs = system.i, system.j, system.S, near
+        return ewald.energy(positions, atoms.cell.array, charges, system.membership, pairs, system.splitting,
+                            system.pair_screening, system.screening, strain)
 
     value, (g, s, v) = jax.jit(jax.value_and_grad(energy, argnums=(0, 1, 2)))(
         jnp.asarray(atoms.positions), jnp.zeros((3, 3)), jnp.asarray(system.q))
     assert float(value) == pytest.approx(calc.results["energy"], rel=1e-13)
     np.testing.assert_allclose(calc.results["forces"], -g, atol=1e-11)
-    np.testing.assert_allclose(voigt_6_to_full_3x3_stress(calc.results["stress"]), (s + s.T) / 2 / atoms.get_volume(), atol=1e-13)
+    stress = voigt_6_to_full_3x3_stress(calc.results["stress"])
+    np.testing.assert_allclose(stress, (s + s.T) / 2 / atoms.get_volume(), atol=1e-13)
     np.testing.assert_allclose(calc.results["potential"], v, atol=1e-11)
 
 

@@ -1,7 +1,7 @@
 """LAMMPS `coul/streitz` with `ewald` is the same model (chi = J = Zcore = 0): an oracle written by others.
 
-S. Plimpton et al., Comput. Phys. Commun. 271, 108171 (2022). LAMMPS truncates the screening at its real-space cutoff,
-so that cutoff is large here and the exponents are not too small.
+A. P. Thompson et al., Comput. Phys. Commun. 271, 108171 (2022). LAMMPS truncates the screening at its real-space
+cutoff, so that is large here and the exponents are not too small.
 """
 import ctypes
 import sys
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.lammps import Prism
-
 from esgap import ElectrostaticBaseline
 
 ELEMENTS = ["Li", "P", "S"]

@@ -64,12 +64,12 @@ class ElectrostaticBaseline(Calculator):
 
     def _check(self, atoms):
         if not atoms.pbc.all():
-            raise ValueError(f"pbc is {atoms.pbc.tolist()}; the Ewald sum needs a cell periodic in all three directions")
+            raise ValueError(f"pbc is {atoms.pbc.tolist()}; the Ewald sum needs a cell periodic in all directions")
         _check_geometry(atoms)
         q = charge_of(atoms, self.charges, self.zeta)
         if abs(q.sum()) > NEUTRAL:
-            raise ValueError(f"charges sum to {q.sum():+.6g} e over {len(q)} atoms; the Ewald sum needs a neutral cell: "
-                             "adjust `charges`")
+            raise ValueError(f"charges sum to {q.sum():+.6g} e over {len(q)} atoms; the Ewald sum needs a neutral "
+                             "cell: adjust `charges`")
 
 
 class _ChargedSystem:
@@ -235,4 +235,5 @@ def _check_geometry(atoms):
     _check_positions(atoms)
     lengths = atoms.cell.lengths()
     if not np.isfinite(atoms.cell.array).all() or abs(np.linalg.det(atoms.cell.array)) <= 1e-6 * lengths.prod():
-        raise ValueError(f"cell is singular, rows {atoms.cell.array.round(4).tolist()} A: give three independent vectors")
+        raise ValueError(f"cell is singular, rows {atoms.cell.array.round(4).tolist()} A: "
+                         "give three independent vectors")

@@ -77,7 +77,7 @@ def _pair_jvp(primals, tangents):
 def _pair_value_and_slope(r, alpha, screening):
     """Value and derivative in closed form; they share their exponentials, which are the cost.
 
-    With A+- = e^{+-gr} erfc(ar +- g/2a), total = (A+ + A-)/2, dif = (A+ - A-)/2, p = exp(-a^2 r^2 - g^2/4a^2)/(a sqrt(pi)):
+    With A+- = e^{+-gr} erfc(ar +- g/2a), p = exp(-a^2 r^2 - g^2/4a^2)/(a sqrt(pi)), total and dif = (A+ +- A-)/2:
     S = total/r, dS/dg = dif, d2S/dg2 = r total - p, d3S/dg3 = r^2 dif + g p/2a^2,
     d total/dr = g dif - 2 a^2 p, d dif/dr = g total, dp/dr = -2 a^2 r p.
     """

@@ -6,6 +6,7 @@ than the cutoff. Units: A. The skin is Verlet's: a list stays valid until an ato
 from dataclasses import dataclass
 
 import numpy as np
+from ase.geometry import complete_cell
 from matscipy.neighbours import neighbour_list
 
 
@@ -27,7 +28,7 @@ def neighbour_pairs(positions, cell, pbc, cutoff):
     positions (n, 3) and cell (3, 3) in A, pbc three booleans -> Pairs. The shifts belong to the positions as given,
     wrapped or not. In directions that are not periodic the cell may be zero.
     """
-    i, j, S = neighbour_list("ijS", positions=np.asarray(positions, float), cell=np.asarray(cell, float),
+    i, j, S = neighbour_list("ijS", positions=np.asarray(positions, float), cell=complete_cell(cell),
                              pbc=np.asarray(pbc, bool), cutoff=float(cutoff))
     return Pairs(i, j, S)
 
@@ -41,7 +42,7 @@ class SkinList:
 
     def __init__(self, cutoff, skin=0.5):
         if cutoff <= 0 or skin < 0:
-            raise ValueError(f"cutoff is {cutoff} A and skin {skin} A; the cutoff must be positive, the skin not negative")
+            raise ValueError(f"cutoff is {cutoff} A and skin {skin} A; the cutoff must be positive, the skin >= 0")
         self.cutoff, self.skin = float(cutoff), float(skin)
         self.n_rebuilds = 0
         self._made_for = None

@@ -5,13 +5,14 @@ J(r) = 1/r - s(r), with the screening function written as a short sum of damped 
 so that one formula serves equal, unequal and nearly equal exponents and point charges (zeta = inf).
 Units: r in A, zeta in 1/A, J in 1/A (times 14.3996 eV A e^-2 for an energy).
 Closed forms: C. C. J. Roothaan, J. Chem. Phys. 19, 1445 (1951). The densities are those of charge equilibration:
-A. K. Rappe, W. A. Goddard, J. Phys. Chem. 95, 3358 (1991); F. H. Streitz, J. W. Mintmire, Phys. Rev. B 50, 11996 (1994).
+A. K. Rappe, W. A. Goddard, J. Phys. Chem. 95, 3358 (1991); F. H. Streitz, J. W. Mintmire, Phys. Rev. B 50,
+11996 (1994).
 """
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import roots_jacobi
 
-# Below this |a-b|/(a+b) the closed form loses digits as (a+b)^3/(a-b)^3 and an integral over equal exponents takes over.
+# Below this |a-b|/(a+b) an integral over equal exponents replaces the closed form, which loses (a+b)^3/(a-b)^3 digits.
 NEARLY_EQUAL = 0.05
 _N_NODES = 10  # of that integral: 1e-14 at the crossover
 

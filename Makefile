@@ -1,0 +1,70 @@
+# make book    the executed book in _build/html       make test   everything that must hold before a commit
+PYTHON ?= python3.11
+PORT   ?= 8000
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+HTML   := _build/html
+UV     := uv==0.13.9
+
+export PYTHONWARNINGS :=
+.DELETE_ON_ERROR:
+.PHONY: help book serve test test-slow lint lock clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# Stamps: what is installed is what the lock files say.
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.book: requirements.txt pyproject.toml $(VENV)/.python
+	$(PIP) --no-deps -r requirements.txt
+	$(PIP) --no-deps -e .
+	touch $@
+
+$(VENV)/.test: requirements-test.txt $(VENV)/.book
+	$(PIP) --no-deps -r requirements-test.txt
+	touch $@
+
+CHAPTERS := $(shell find chapters -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null)
+INPUTS   := $(CHAPTERS) _config.yml _toc.yml $(shell find _ext _vendor data lib -type f \
+              -not -path '*/__pycache__/*' -not -path '*.egg-info/*' 2>/dev/null)
+
+# Pages are always written anew (Sphinx forgets warnings of unchanged pages); executed chapters come from the cache.
+$(HTML)/index.html: $(INPUTS) $(VENV)/.book
+	rm -rf $(HTML) _build/.doctrees
+	$(BIN)/jupyter-book build . --all -W --keep-going
+	touch $@
+
+book: $(HTML)/index.html  ## build and execute the book, print where it lies
+	@echo "The book: $(CURDIR)/$(HTML)/index.html   (make serve: http://127.0.0.1:$(PORT))"
+
+serve: book  ## show the book on http://127.0.0.1:8000 (PORT=...)
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(HTML) $(PORT)
+
+lint: $(VENV)/.test  ## ruff over code and chapters
+	$(BIN)/ruff check .
+
+test: lint book  ## lint, doctests, unit tests, chapters, the built book in headless Chromium
+	$(BIN)/python -m pytest --doctest-modules lib/esgap
+	$(BIN)/python -m pytest -n 2 -m "not slow and not browser" tests
+	$(BIN)/python -m pytest -m "browser and not slow" tests
+
+test-slow: $(VENV)/.test book  ## computations of minutes, DFT where CP2K is installed, a fresh environment
+	$(BIN)/python -m pytest -m slow --timeout 3600 tests
+
+# Versions already in the lock files stay; delete a line (or the file) to renew it. The test lock adds to the book's.
+lock:  ## renew requirements.txt and requirements-test.txt from pyproject.toml
+	rm -rf _build/lock && $(PYTHON) -m venv _build/lock && _build/lock/bin/python -m pip install --quiet $(UV)
+	_build/lock/bin/uv pip compile pyproject.toml --extra book --no-header --no-annotate --no-emit-index-url \
+	  --python-version 3.11 --quiet -o requirements.txt
+	test ! -f requirements-test.txt || grep -v '^-r' requirements-test.txt | cat requirements.txt - > _build/lock/all.txt
+	_build/lock/bin/uv pip compile pyproject.toml --extra book --extra test --no-header --no-annotate \
+	  --no-emit-index-url --python-version 3.11 --constraint requirements.txt --quiet -o _build/lock/all.txt
+	{ echo "-r requirements.txt"; grep -vxFf requirements.txt _build/lock/all.txt; } > requirements-test.txt
+
+clean:  ## remove everything built (not .venv)
+	rm -rf _build .pytest_cache .ruff_cache

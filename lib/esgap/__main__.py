@@ -1,0 +1,37 @@
+"""python -m esgap COMMAND: what a chapter does, at scale; every command can be killed and given again."""
+import argparse
+import importlib
+import signal
+import sys
+
+# command: (module of esgap, what it does); the module has add_<command>_arguments(parser) and <command>_command(args)
+COMMANDS = {
+    "label": ("reference", "label configurations with CP2K or another calculator"),
+    "relax": ("relax", "relax one structure with reference forces"),
+}
+
+
+def main(arguments=None):
+    """Run one command; the exit status is 0, 1 (something is left to do), 2 (wrong input) or 130 (interrupted)."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(prog="python -m esgap", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text)
+        if arguments[:1] == [name]:  # only the module that is asked for is imported
+            getattr(importlib.import_module(f"esgap.{module}"), f"add_{name}_arguments")(sub)
+    args = parser.parse_args(arguments)
+    run = getattr(importlib.import_module(f"esgap.{COMMANDS[args.command][0]}"), f"{args.command}_command")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # tidy up, as at Ctrl-C
+    try:
+        return run(args)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"esgap {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"esgap {args.command}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Figures: take a result, draw on a given Axes. Nothing here computes or saves.
+
+Elements keep their colour and marker throughout the book (told apart without colour too); Coulomb energies are in eV.
+"""
+import matplotlib as mpl
+import numpy as np
+
+from .ewald import COULOMB
+from .slater import coulomb_integral
+
+COLOURS = {"Li": "#56b4e9", "P": "#d55e00", "S": "#b79f00", "all": "#444444"}  # readable as lines on white
+MARKERS = {"Li": "o", "P": "s", "S": "^", "all": "D"}
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+
+STYLE = {
+    "figure.figsize": (6.4, 3.8), "figure.dpi": 110, "figure.facecolor": "white", "savefig.facecolor": "white",
+    "figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.alpha": 0.3, "legend.frameon": False, "font.size": 11, "lines.linewidth": 1.8, "svg.fonttype": "none",
+}
+
+
+def use_style():
+    """The book's look: white ground in light and dark theme alike, no top and right frame, a light grid."""
+    mpl.rcParams.update(STYLE)
+
+
+def coulomb_integrals(zeta, ax, r_max=6.0):
+    """J(r) of every pair of elements against that of point charges, eV for unit charges. zeta: 1/A by element."""
+    r = np.linspace(0.0, r_max, 301)
+    ax.plot(r[10:], COULOMB / r[10:], color="k", lw=1, label="points, 1/r")
+    pairs = [(a, b) for n, a in enumerate(zeta) for b in list(zeta)[n:]]
+    for line, (a, b) in zip(LINES * 6, pairs, strict=False):
+        ax.plot(r, COULOMB * coulomb_integral(r, zeta[a], zeta[b]), ls=line, color=COLOURS.get(a), label=f"{a}–{b}")
+    ax.set(xlabel="distance r (Å)", ylabel="J(r) for unit charges (eV)", xlim=(0, r_max), ylim=(0, 16))
+    ax.legend(ncols=2)
+
+
+def accuracy_reached(requested, reached, ax):
+    """Error reached against accuracy asked for. reached: dict of label -> relative errors, one a request."""
+    for (label, errors), marker in zip(reached.items(), "os^D", strict=False):
+        ax.loglog(requested, errors, marker=marker, label=label)
+    ax.loglog(requested, requested, color="k", lw=1, ls=":", label="asked for")
+    ax.set(xlabel="relative accuracy asked for", ylabel="relative error reached")
+    ax.invert_xaxis()
+    ax.legend()
+
+
+def force_share(result, ax, factors=None):
+    """Share of the DFT force variance explained, against a factor on the charges; bars: bootstrap error at factor 1."""
+    factors = np.linspace(0, 1.2, 121) if factors is None else factors
+    for key, share in result.share.items():
+        colour = COLOURS.get(key)
+        line = LINES[list(result.share).index(key) % len(LINES)]
+        ax.plot(factors, result.scaled(factors, key), color=colour, ls=line)
+        ax.errorbar(1.0, share, yerr=result.error[key], color=colour, marker=MARKERS.get(key, "o"), capsize=3,
+                    label=f"{key}")
+    ax.axhline(0, color="k", lw=1)
+    ax.set(xlabel="factor on all charges", ylabel="share of DFT force variance", ylim=(-0.6, 0.15))
+    ax.legend(ncols=2)
+
+
+def force_components(result, ax, limit=None):
+    """Baseline against DFT force components, one point each, by element."""
+    for key in result.share:
+        if key != "all":
+            ax.plot(result.dft[key].ravel(), result.baseline[key].ravel(), MARKERS.get(key, "o"), ms=2.5, alpha=0.35,
+                    color=COLOURS.get(key), label=key, rasterized=True)
+    limit = limit or np.abs(result.dft["all"]).max()
+    ax.plot([-limit, limit], [-limit, limit], color="k", lw=1)
+    ax.set(xlabel="DFT force (eV/Å)", ylabel="baseline force (eV/Å)", xlim=(-limit, limit), ylim=(-limit, limit))
+    ax.legend(markerscale=3)

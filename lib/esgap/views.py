@@ -1,0 +1,215 @@
+"""Structures to turn: one object, two faces.
+
+In Jupyter the live nglview widget; in static HTML a self-contained page in an iframe (`view.html`) that draws with the
+book's own copy of NGL and asks nothing of the network. Positions travel as little-endian float32, base64. Units: A.
+
+Only P-S bonds are drawn (P-S closer than 2.6 A, images included). PS4 and P2S7 units are put together across the cell
+boundary, so no bond crosses the picture; all other atoms lie inside the cell. The bonds are those of the first frame.
+Later frames follow each atom continuously: what diffuses leaves the cell instead of jumping through it.
+"""
+import base64
+import html
+import json
+from collections import Counter, deque
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+
+import numpy as np
+from ase.data import atomic_numbers, covalent_radii
+from ase.data.colors import jmol_colors
+from ase.geometry import find_mic, wrap_positions
+
+from esgap.structures import ps_bonds
+
+COLOURS = {"Li": "#56b4e9", "P": "#d55e00", "S": "#f0d000"}  # told apart with any colour vision; jmol's for the rest
+RADII = {"Li": 0.38, "P": 0.30, "S": 0.58}  # A as drawn: elements also differ in size
+
+
+@dataclass(frozen=True)
+class StructureView:
+    """A structure or trajectory that shows itself; made by `structure`.
+
+    `frames` are ASE Atoms as drawn (whole units, continuous paths), `page` the offline HTML document, `widget` the
+    live nglview widget (made on first use).
+    """
+
+    frames: tuple
+    title: str
+    caption: str
+    height: int
+    page: str
+
+    @property
+    def html(self):
+        """The figure for static HTML: iframe with an accessible title, caption below."""
+        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
+        style = f"width:100%;height:{self.height}px;border:1px solid #999;border-radius:6px"
+        return (f'<figure class="structure-view"><iframe title="{html.escape(self.title)}" loading="lazy" '
+                f'style="{style}" srcdoc="{html.escape(self.page)}"></iframe>{caption}</figure>')
+
+    @cached_property
+    def widget(self):
+        """nglview's widget with title and caption; needs a running Jupyter to be seen."""
+        from IPython.utils.capture import capture_output
+        with capture_output():  # the import itself displays an empty box
+            import nglview
+        import ipywidgets
+
+        view = nglview.show_asetraj(list(self.frames), default=False)
+        view.layout.height = f"{self.height}px"
+        for symbol in sorted(set(self.frames[0].symbols)):
+            view.add_representation("spacefill", selection=f"_{symbol}", radius=_radius(symbol), color=_colour(symbol))
+        view.add_representation("licorice", selection="_P or _S", radius=0.12, color="element")
+        view.add_unitcell()
+        view.center()
+        text = f"<b>{html.escape(self.title)}</b><br>{html.escape(self.caption)}"
+        return ipywidgets.VBox([view, ipywidgets.HTML(text)])
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {**self.widget._repr_mimebundle_(), "text/plain": repr(self), "text/html": self.html}
+
+    def __repr__(self):
+        first = self.frames[0]
+        return f"StructureView({self.title!r}: {first.get_chemical_formula()}, {len(self.frames)} frame(s))"
+
+
+def structure(frames, title, caption=None, *, labels=None, polyhedra=True, whole=True, arrows=(), highlight=(),
+              height=420):
+    """Show `frames`, one ASE Atoms or a list of them, to turn and to play.
+
+    title: names the view for screen readers; caption: the sentence below it; labels: one text per frame beside the
+    slider, e.g. times; polyhedra: translucent tetrahedra around P, in every frame (a button switches them);
+    whole: put PS4 and P2S7 units together and other atoms into the cell, False leaves positions as given;
+    arrows: (n, 2, 3) start and end points in A; highlight: indices of atoms that get a halo; height in pixels.
+
+    >>> from ase.build import bulk
+    >>> structure(bulk("LiH", "rocksalt", a=4.08), title="Rock salt")
+    StructureView('Rock salt': HLi, 1 frame(s))
+    """
+    frames = [frames] if hasattr(frames, "positions") else list(frames)
+    _check(frames, title, labels, highlight)
+    first = frames[0]
+    positions, bonds = whole_units(first) if whole else (first.positions.copy(), _bonds_inside(first))
+    paths = _continuous(frames, positions)  # (n_frames, n_atoms, 3)
+    data = {
+        "title": title,
+        "symbols": list(first.symbols),
+        "colours": {s: _colour(s) for s in set(first.symbols)},
+        "radii": {s: _radius(s) for s in set(first.symbols)},
+        "counts": Counter(first.symbols),
+        "cell": first.cell.tolist() if first.cell.rank == 3 else None,
+        "positions": _packed(paths),
+        "labels": [str(text) for text in labels] if labels is not None else [],
+        "bonds": bonds.tolist(),
+        "tetrahedra": _tetrahedra(first.symbols, bonds),
+        "polyhedra": bool(polyhedra),
+        "arrows": np.reshape(arrows, (-1, 2, 3)).tolist(),
+        "highlight": [int(i) for i in highlight],
+    }
+    shown = tuple(_at(frame, x) for frame, x in zip(frames, paths, strict=True))
+    return StructureView(shown, title, caption or "", height, _page(title, data))
+
+
+def whole_units(atoms):
+    """Positions (n, 3) with P-S units whole and inside the cell, and the bonds (n_bonds, 2) as (P, S) indices.
+
+    A chain of P-S bonds without end is cut where it meets its own image: that bond is left out.
+    """
+    bonds, shifts = _bonds(atoms)
+    offset = np.zeros((len(atoms), 3))  # lattice vectors that each atom moves by
+    unit = np.full(len(atoms), -1)
+    neighbours = [[] for _ in atoms]
+    for (p, s), shift in zip(bonds, shifts, strict=True):
+        neighbours[p].append((s, shift))
+        neighbours[s].append((p, -shift))
+    for root in range(len(atoms)):
+        queue = deque([root] if unit[root] < 0 else [])
+        while queue:
+            here = queue.popleft()
+            unit[here] = root
+            for there, shift in neighbours[here]:
+                if unit[there] < 0:
+                    unit[there], offset[there] = root, offset[here] + shift
+                    queue.append(there)
+    kept = np.all(shifts == offset[bonds[:, 1]] - offset[bonds[:, 0]], axis=1)
+    positions = atoms.positions + offset @ atoms.cell.array
+    for root in set(unit):
+        centre = positions[unit == root].mean(axis=0)
+        positions[unit == root] += wrap_positions([centre], atoms.cell, atoms.pbc)[0] - centre
+    return positions, bonds[kept]
+
+
+def _check(frames, title, labels, highlight):
+    if not frames:
+        raise ValueError("`frames` is empty; a view needs at least one ASE Atoms")
+    if not (isinstance(title, str) and title.strip()):
+        raise ValueError(f"`title` is {title!r}; a view needs one, screen readers announce it")
+    first = frames[0]
+    for k, frame in enumerate(frames):
+        if len(frame) != len(first):
+            raise ValueError(f"frame {k} has {len(frame)} atoms, frame 0 has {len(first)}; show them in separate views")
+        if np.any(frame.numbers != first.numbers):
+            raise ValueError(f"frame {k} has its species in another order than frame 0; sort the atoms alike first")
+        if not np.all(np.isfinite(frame.positions)):
+            raise ValueError(f"frame {k} has positions that are not finite; leave it out")
+        if not np.allclose(frame.cell, first.cell, atol=1e-6):
+            raise ValueError(f"frame {k} has another cell than frame 0; a view draws one cell: show separate views")
+    if labels is not None and len(labels) != len(frames):
+        raise ValueError(f"`labels` has {len(labels)} texts for {len(frames)} frames; give one per frame")
+    wrong = [i for i in highlight if not 0 <= i < len(first)]
+    if wrong:
+        raise ValueError(f"`highlight` names atom {wrong[0]}; indices run from 0 to {len(first) - 1}")
+
+
+def _bonds(atoms):
+    pairs = ps_bonds(atoms)
+    chosen = atoms.numbers[pairs.i] == atomic_numbers["P"]
+    return np.stack([pairs.i[chosen], pairs.j[chosen]], axis=1), pairs.S[chosen]  # (n_bonds, 2), (n_bonds, 3)
+
+
+def _bonds_inside(atoms):
+    bonds, shifts = _bonds(atoms)
+    return bonds[~shifts.any(axis=1)]
+
+
+def _tetrahedra(symbols, bonds):
+    """Indices [s1, s2, s3, s4] of the S around each P that has four."""
+    around = [bonds[bonds[:, 0] == p, 1].tolist() for p, symbol in enumerate(symbols) if symbol == "P"]
+    return [corners for corners in around if len(corners) == 4]
+
+
+def _continuous(frames, start):
+    """Positions (n_frames, n, 3) that begin at `start`; each step is the shortest one between neighbouring frames."""
+    given = np.array([frame.positions for frame in frames])
+    first = frames[0]
+    steps = np.diff(given, axis=0).reshape(-1, 3)
+    if len(steps) and first.pbc.any():
+        steps = find_mic(steps, first.cell, first.pbc)[0]
+    return np.concatenate([start[None], start + np.cumsum(steps.reshape(-1, *start.shape), axis=0)])
+
+
+def _at(atoms, positions):
+    shown = atoms.copy()
+    shown.calc = None
+    shown.positions[:] = positions
+    return shown
+
+
+def _colour(symbol):
+    rgb = (255 * jmol_colors[atomic_numbers[symbol]]).astype(int)
+    return COLOURS.get(symbol, "#" + "".join(f"{c:02x}" for c in rgb))
+
+
+def _radius(symbol):
+    return RADII.get(symbol, float(0.4 * covalent_radii[atomic_numbers[symbol]]))
+
+
+def _packed(array):
+    return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
+
+
+def _page(title, data):
+    template = files("esgap").joinpath("view.html").read_text(encoding="utf-8")
+    script = json.dumps(data).replace("<", "\\u003c")  # text cannot close the script element
+    return template.replace("__TITLE__", html.escape(title)).replace("__DATA__", script)

@@ -1,0 +1,140 @@
+"""The built book in headless Chromium: offline, without errors, views that draw and play, usable by everybody."""
+import base64
+import html
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from axe_core_python.selenium import Axe
+from browser import chromium, errors, inside, pixels, plays, requests, require, served
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+HTML = Path(__file__).parents[1] / "_build" / "html"
+PAGES = sorted(str(path.relative_to(HTML)) for path in HTML.rglob("*.html") if "_static" not in path.parts)
+CHAPTERS = [page for page in PAGES if page.startswith("chapters/")]
+KNOWN = {  # rule: elements; violations in what Sphinx itself writes for a bibliography
+    "aria-required-children": ".citation-list",
+    "aria-roles": ".citation-list .citation",
+}
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def driver():
+    require(CHAPTERS, "no built book: make book")
+    with chromium() as chrome:
+        yield chrome
+
+
+@pytest.fixture(scope="module")
+def site():
+    with served(HTML) as url:
+        yield url
+
+
+def opened(driver, url):
+    """Load a page with all its views; returns its iframes."""
+    requests(driver), errors(driver)  # forget the page before
+    driver.get(url)
+    WebDriverWait(driver, 30).until(lambda d: d.execute_script("return document.readyState") == "complete")
+    return driver.find_elements(By.CSS_SELECTOR, "figure.structure-view iframe")
+
+
+def test_the_book_is_there():
+    require(CHAPTERS, "no built book: make book")
+    assert (HTML / "index.html").exists()
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_page_is_offline_and_without_errors_and_its_views_draw(driver, site, page, scheme):
+    base = site if scheme == "http" else HTML.as_uri()
+    for frame in opened(driver, f"{base}/{page}"):
+        assert frame.get_attribute("title")
+        with inside(driver, frame):
+            picture = pixels(driver.find_element(By.ID, "view"))
+            assert np.mean(np.any(picture < 240, axis=2)) > 0.02, "the view is blank"
+            if driver.find_element(By.ID, "play").is_displayed():
+                assert plays(driver)
+    assert [url for url in requests(driver) if not url.startswith(base + "/")] == []
+    assert errors(driver) == []
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_formulas_and_figures(driver, site, page):
+    opened(driver, f"{site}/{page}")
+    formulas = driver.find_elements(By.CSS_SELECTOR, "span.math, div.math")
+    WebDriverWait(driver, 20).until(
+        lambda d: len(d.find_elements(By.CSS_SELECTOR, "mjx-container")) >= len(formulas), "formulas are not typeset")
+    for image in driver.find_elements(By.CSS_SELECTOR, ".bd-article img"):
+        alt = image.get_attribute("alt")
+        assert alt, f"{image.get_attribute('src')} has no alt text"
+        assert not alt.endswith((".png", ".svg")), f"alt text {alt} is a file name"
+        assert driver.execute_script("return arguments[0].naturalWidth", image) > 0
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_accessibility(driver, site, page, theme):
+    frames = opened(driver, f"{site}/{page}")
+    driver.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+    found = violations(driver, {"exclude": [["iframe"]]})
+    for frame in frames if theme == "light" else []:  # views look alike in both
+        with inside(driver, frame):
+            found += violations(driver)
+    assert found == []
+
+
+def violations(driver, context=None):
+    driver.execute_script(Axe().axe_script)
+    run = "const done = arguments[2]; axe.run(arguments[0] || document, arguments[1]).then(done)"
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "iframes": False}
+    report = driver.execute_async_script(run, context, options)
+    found = [(rule["id"], node["target"][0]) for rule in report["violations"] for node in rule["nodes"]]
+    matches = "return document.querySelector(arguments[0]).matches(arguments[1])"
+    return [(rule, element) for rule, element in found
+            if not (rule in KNOWN and driver.execute_script(matches, element, KNOWN[rule]))]
+
+
+def test_pages_fit_a_phone(driver, site):
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                           {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True})
+    try:
+        for page in CHAPTERS:
+            opened(driver, f"{site}/{page}")
+            width = driver.execute_script("return document.documentElement.scrollWidth")
+            assert width <= 390, f"{page} is {width} pixels wide"
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_keyboard_reaches_views_and_turns_pages(driver, site):
+    opened(driver, f"{site}/{CHAPTERS[0]}")
+    links = driver.find_elements(By.CSS_SELECTOR, "a.right-next")
+    if not links:
+        pytest.skip("the book has one page")
+    target, reached = links[0].get_attribute("href"), []
+    for _ in range(200):
+        ActionChains(driver).send_keys(Keys.TAB).perform()
+        reached.append(driver.switch_to.active_element)
+        if reached[-1] == links[0]:
+            break
+    kinds = {element.tag_name for element in reached}
+    assert {"a", "button"} <= kinds
+    assert "iframe" in kinds or not driver.find_elements(By.TAG_NAME, "iframe")
+    ActionChains(driver).send_keys(Keys.ENTER).perform()
+    WebDriverWait(driver, 10).until(lambda d: d.current_url.split("#")[0] == target)
+
+
+def test_the_book_holds_a_trajectory():
+    require(CHAPTERS, "no built book: make book")
+    pages = [html.unescape((HTML / page).read_text(encoding="utf-8")) for page in CHAPTERS]
+    views = [json.loads(data) for page in pages for data in re.findall(r"const data = (\{.*\});\n", page)]
+    n_frames = [len(base64.b64decode(view["positions"])) // (12 * len(view["symbols"])) for view in views]
+    assert max(n_frames, default=0) > 1

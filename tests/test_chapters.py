@@ -1,0 +1,53 @@
+"""Chapters: stripped, short, with parameters that papermill can set, and running from anywhere with their defaults."""
+import ast
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+CHAPTERS = sorted((Path(__file__).parents[1] / "chapters").glob("*.ipynb"))
+PLAIN = (bool, int, float, str, list, dict)
+
+each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+
+
+def code_cells(chapter):
+    cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+    return [{**cell, "source": "".join(cell["source"])} for cell in cells if cell["cell_type"] == "code"]
+
+
+@each_chapter
+def test_outputs_are_stripped(chapter):
+    cells = code_cells(chapter)
+    assert [k for k, cell in enumerate(cells) if cell["outputs"] or cell["execution_count"] is not None] == []
+
+
+@each_chapter
+def test_no_functions_in_chapters(chapter):
+    sources = [cell["source"] for cell in code_cells(chapter)]
+    assert [source for source in sources if re.search(r"^\s*(def|class) ", source, re.MULTILINE)] == []
+
+
+@each_chapter
+def test_one_parameters_cell_of_plain_commented_literals(chapter):
+    tagged = [cell for cell in code_cells(chapter) if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    for line in tagged[0]["source"].splitlines():
+        (statement,) = ast.parse(line).body
+        assert isinstance(statement, ast.Assign | ast.AnnAssign), f"not a parameter: {line}"
+        assert isinstance(ast.literal_eval(statement.value), PLAIN), f"papermill cannot set: {line}"
+        assert "#" in line[statement.end_col_offset:], f"no comment behind: {line}"
+
+
+@each_chapter
+def test_runs_with_defaults_from_elsewhere(chapter, tmp_path):
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "papermill", str(chapter), str(tmp_path / "run.ipynb"), "--cwd", str(tmp_path),
+               "--execution-timeout", "60", "--no-progress-bar", "--log-level", "ERROR"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert time.perf_counter() - start < 60
