@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_core_python.selenium import Axe
-from browser import chromium, errors, inside, pixels, plays, requests, require, served
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+
+from browser import chromium, errors, inside, pixels, plays, requests, require, served
 
 HTML = Path(__file__).parents[1] / "_build" / "html"
 PAGES = sorted(str(path.relative_to(HTML)) for path in HTML.rglob("*.html") if "_static" not in path.parts)

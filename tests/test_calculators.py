@@ -1,10 +1,11 @@
 """What algebra and electrostatics demand of the baseline and the field, and every error message."""
-import esgap
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.stress import voigt_6_to_full_3x3_stress
+
+import esgap
 from esgap import ElectrostaticBaseline, UniformField
 from test_ewald import CHARGES, ZETA, skew_cell
 

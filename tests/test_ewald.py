@@ -6,9 +6,10 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.stress import voigt_6_to_full_3x3_stress
+from scipy.special import erfc
+
 from esgap import ElectrostaticBaseline, ewald, slater
 from esgap.neighbours import neighbour_pairs
-from scipy.special import erfc
 
 CHARGES = {"Li": 0.6, "P": 1.05, "S": -0.75}
 ZETA = {"Li": 0.47, "P": 0.67, "S": 0.70}

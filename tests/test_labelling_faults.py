@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+
 from esgap.__main__ import main
 from esgap.cp2k import CP2K
 from esgap.reference import AnyCalculator, label_file, load_calculator

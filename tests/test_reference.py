@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import SCFError
 from ase.cell import Cell
 from ase.units import Bohr, GPa, Hartree
+
 from esgap.__main__ import main
 from esgap.cp2k import CP2K, Settings, input_text, parse
 from esgap.reference import AnyCalculator, failed_path, label_file, load_calculator

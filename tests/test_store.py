@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from ase import Atoms
+
 from esgap.store import (
     FrameStore,
     labelled,

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from selenium.webdriver.common.by import By
+
 from browser import chromium, errors, inside, pixels, plays, requests
 from esgap import views
-from selenium.webdriver.common.by import By
 
 CELL = [[7.0, 0, 0], [1.5, 6.5, 0], [-1.0, 0.7, 8.0]]
 TETRAHEDRON = 2.05 / np.sqrt(3) * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])

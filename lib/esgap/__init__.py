@@ -7,7 +7,11 @@ import jax
 jax.config.update("jax_enable_x64", True)  # before any array exists: energies must cancel to 1e-9 eV
 
 from .calculators import ElectrostaticBaseline, UniformField, es_gap  # noqa: E402
+from .fit import FitSettings, fit_gap  # noqa: E402
+from .gap_calculator import GAP  # noqa: E402
+from .soap import Soap  # noqa: E402
 from .store import data_path, read_frames  # noqa: E402
 
 __version__ = "0.1.0"
-__all__ = ["ElectrostaticBaseline", "UniformField", "data_path", "es_gap", "read_frames"]
+__all__ = ["GAP", "ElectrostaticBaseline", "FitSettings", "Soap", "UniformField", "data_path", "es_gap", "fit_gap",
+           "read_frames"]

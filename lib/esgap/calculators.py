@@ -6,7 +6,6 @@ Units: A, eV, e, V/A; stress in eV/A^3 with ASE's sign (positive under tension).
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.mixing import SumCalculator
@@ -83,6 +82,7 @@ class _ChargedSystem:
         rates, coefficients = slater.screening_table([zeta[chemical_symbols[z]] for z in elements])
         self.screening = ewald.Screening(rates, coefficients, rates < self.splitting.g_split)
         self.membership = np.eye(len(elements))[self.species]
+        self.constants = jax.device_put((self.q, self.membership, self.splitting.alpha, self.screening))
         self.neighbours = SkinList(self.splitting.r_cut, skin)
         self.capacity, self.kernel_cell = 0, None
 
@@ -94,12 +94,10 @@ class _ChargedSystem:
     def evaluate(self, positions, cell):
         vectors, near = self._pair_vectors(positions, cell)
         self._update_kernel(cell)
-        value, (g_vec, g_frac, potential), g_strain = _value_and_gradients(
-            vectors, positions @ self.inverse, self.q, self.kernel, self.slope, self.membership,
-            (self.i, self.j, near), self.splitting.alpha, self.pair_screening, self.screening, box=self.box)
-        g_vec, potential = np.asarray(g_vec), np.asarray(potential)
-        forces = self.incidence @ g_vec - np.asarray(g_frac) @ self.inverse.T
-        virial = vectors.T @ g_vec + np.asarray(g_strain)
+        value, (g_vec, g_frac, potential), g_strain = jax.device_get(_value_and_gradients(
+            vectors, positions @ self.inverse, near, self.constants, self.pair_constants, self.kernel, box=self.box))
+        forces = self.incidence @ g_vec - g_frac @ self.inverse.T
+        virial = vectors.T @ g_vec + g_strain
         stress = (virial + virial.T) / (2 * abs(np.linalg.det(cell)))
         return {"energy": float(value), "free_energy": float(value), "forces": forces, "potential": potential,
                 "energies": self.q * potential / 2, "stress": full_3x3_to_voigt_6_stress(stress)}
@@ -108,8 +106,7 @@ class _ChargedSystem:
         if self.kernel_cell is not None and np.array_equal(cell, self.kernel_cell):
             return
         self.box = ewald.index_box(cell, self.splitting.k_cut)
-        self.kernel, self.slope = _kernel_and_slope(
-            cell, self.splitting.alpha, self.splitting.k_cut, self.screening, box=self.box)
+        self.kernel = _kernel_and_slope(cell, self.splitting.alpha, self.splitting.k_cut, self.screening, box=self.box)
         self.inverse, self.kernel_cell = np.linalg.inv(cell), cell.copy()
 
     def _pair_vectors(self, positions, cell):
@@ -137,7 +134,8 @@ class _ChargedSystem:
         self.S = np.pad(pairs.S[keep].astype(float), (pad, (0, 0)))
         self.real = np.arange(self.capacity) < n
         a, b = self.species[self.i], self.species[self.j]
-        self.pair_screening = ewald.Screening(*(jnp.asarray(x[a, b]) for x in self.screening))
+        self.pair_screening = ewald.Screening(*(x[..., a, b] for x in self.screening))
+        self.pair_constants = jax.device_put((self.i, self.j, self.pair_screening))
         # forces = incidence @ dE/dvector: +1 at i and -1 at j, since the vector points from i to j
         columns = np.arange(n)
         self.incidence = csr_matrix(
@@ -146,11 +144,14 @@ class _ChargedSystem:
 
 
 @partial(jax.jit, static_argnames="box")
-def _value_and_gradients(vectors, fractional, charges, kernel, slope, *rest, box):
+def _value_and_gradients(vectors, fractional, near, constants, pair_constants, kernel, box):
     """Energy; its gradients by pair vectors, fractional coordinates and charges; the kernel's share of dE/dstrain."""
-    value, (*gradients, g_kernel) = jax.value_and_grad(ewald.energy_of_parts, argnums=(0, 1, 2, 3))(
-        vectors, fractional, charges, kernel, *rest, box)
-    return value, gradients, ewald.strain_derivative(g_kernel, kernel, *slope)
+    charges, membership, alpha, screening = constants
+    i, j, pair_screening = pair_constants
+    values, slope = kernel
+    energy, (*gradients, g_kernel) = jax.value_and_grad(ewald.energy_of_parts, argnums=(0, 1, 2, 3))(
+        vectors, fractional, charges, values, membership, (i, j, near), alpha, pair_screening, screening, box)
+    return energy, gradients, ewald.strain_derivative(g_kernel, values, *slope)
 
 
 @partial(jax.jit, static_argnames="box")

@@ -42,7 +42,7 @@ def choose_splitting(volume, n_atoms, accuracy=1e-8, r_cut=None):
         raise ValueError(f"accuracy is {accuracy}; choose a relative accuracy between 1e-14 and 0.1")
     s2 = -np.log(accuracy)  # both tails fall as exp(-s^2); measured: energies and forces end up well below `accuracy`
     if r_cut is None:  # where the cost of the pairs, ~ r^3, equals that of the structure factor, ~ 1/r^3 (measured)
-        r_cut = (3e-4 * (1 + 100 / n_atoms) * s2**3 * volume**2 / n_atoms) ** (1 / 6)
+        r_cut = (1e-3 * (1 + 100 / n_atoms) * s2**3 * volume**2 / n_atoms) ** (1 / 6)
     alpha = np.sqrt(s2) / r_cut
     return Splitting(float(alpha), float(r_cut), float(2 * alpha * np.sqrt(s2)),
                      float(2 * screening_range(1.0, 0.1 * accuracy) / r_cut))
@@ -54,11 +54,11 @@ def index_box(cell, k_cut):
 
 
 class Screening(NamedTuple):
-    """Screening terms of pairs, or of pairs of species: leading axes (...), m terms."""
+    """Screening terms, m for each pair (p,) or pair of species (s, s); the last axes are those of the pairs."""
 
-    rates: np.ndarray  # (..., m) 1/A
-    coefficients: np.ndarray  # (..., m, 4)
-    shared: np.ndarray  # (..., m) True where the term is shared with reciprocal space
+    rates: np.ndarray  # (m, ...) 1/A
+    coefficients: np.ndarray  # (4, m, ...)
+    shared: np.ndarray  # (m, ...) True where the term is shared with reciprocal space
 
 
 # ---- real space ------------------------------------------------------------------------------------------------
@@ -82,18 +82,17 @@ def _pair_value_and_slope(r, alpha, screening):
     d total/dr = g dif - 2 a^2 p, d dif/dr = g total, dp/dr = -2 a^2 r p.
     """
     inv, a2 = 1 / r, alpha**2
-    gauss = jnp.exp(-a2 * r**2) / (alpha * SQRT_PI)
-    value = jax.lax.erfc(alpha * r) * inv
-    slope = -(value + 2 * a2 * gauss) * inv
-    if screening.rates.shape[-1] == 0:
+    gauss, tail = jnp.exp(-a2 * r**2) / (alpha * SQRT_PI), jax.lax.erfc(alpha * r)
+    value, slope = tail * inv, -(tail * inv + 2 * a2 * gauss) * inv
+    if len(screening.rates) == 0:
         return value, slope
-    g, shared = jnp.asarray(screening.rates).T, jnp.asarray(screening.shared).T  # (m, p): pairs contiguous
-    c0, c1, c2, c3 = jnp.moveaxis(jnp.asarray(screening.coefficients), (-1, -2), (0, 1))
+    g, (c0, c1, c2, c3), shared = screening
     h = jnp.where(shared, g / (2 * alpha), 0.0)
-    damp = jnp.exp(-g * r)
-    tail_plus, tail_minus = jax.lax.erfc(alpha * r + jnp.stack([h, -h]))  # one call: half the code to compile
-    plus = jnp.where(shared, tail_plus / jnp.where(shared, damp, 1.0), 0.0)
-    minus = jnp.where(shared, tail_minus, 2.0) * damp
+    # stored: left alone, XLA repeats these functions in every sum that uses them
+    gauss, damp, tails = jax.lax.optimization_barrier(
+        (gauss, jnp.exp(-g * r), jax.lax.erfc(alpha * r + jnp.stack([h, -h]))))
+    plus = jnp.where(shared, tails[0] / jnp.where(shared, damp, 1.0), 0.0)
+    minus = jnp.where(shared, tails[1], 2.0) * damp
     p = jnp.where(shared, gauss * jnp.exp(-h * h), 0.0)
     total, dif = 0.5 * (plus + minus), 0.5 * (plus - minus)
     dtotal, ddif = g * dif - 2 * a2 * p, g * total
@@ -115,15 +114,14 @@ def _screening_transform(k2, alpha, screening):
     """Smooth part of s in reciprocal space over 4 pi at k2 (...); screening of species pairs (s, s) -> (s, s, ...)."""
     shape, beta = (*screening.rates.shape, *(1,) * k2.ndim), 1 / (4 * alpha**2)
     g = jnp.reshape(screening.rates, shape)
-    c0, c1, c2, c3 = (jnp.reshape(c * screening.shared, shape) for c in jnp.moveaxis(
-        jnp.asarray(screening.coefficients), -1, 0))
+    c0, c1, c2, c3 = (jnp.reshape(c, shape) for c in screening.coefficients * screening.shared)
     u = k2 + g * g
     v = 1 / u
     f = jnp.exp(-beta * u) * v  # and its derivatives with respect to u
     f1, f2 = -f * (beta + v), f * (beta**2 + 2 * beta * v + 2 * v**2)
     f3 = -f * (beta**3 + 3 * beta**2 * v + 6 * beta * v**2 + 6 * v**3)
     terms = c0 * f - c1 * 2 * g * f1 + c2 * (2 * f1 + 4 * g**2 * f2) - c3 * (12 * g * f2 + 8 * g**3 * f3)
-    return terms.sum(2)
+    return terms.sum(0)
 
 
 def _phases(fractional, n_max):
@@ -209,11 +207,11 @@ def reciprocal_space_energy(fractional, weights, kernel, box):
 
 def self_energy(weights, alpha, screening):
     """Minus the interaction of each cloud with its own smooth part, e^2/A. weights (n, s), screening (s, s)."""
-    g, c, shared = (jnp.moveaxis(jnp.diagonal(jnp.asarray(x)), -1, 0) for x in screening)  # (s, m), (s, 4, m)..
+    g, c, shared = (jnp.diagonal(jnp.asarray(x), axis1=-2, axis2=-1) for x in screening)  # (m, s), (4, m, s), (m, s)
     tail, p = jax.lax.erfc(g / (2 * alpha)), jnp.exp(-(g**2) / (4 * alpha**2)) / (alpha * SQRT_PI)
     # Y - S at r = 0 and its derivatives with respect to g
-    terms = jnp.stack([2 * alpha**2 * p - g * tail, tail, p, g * p / (2 * alpha**2)], -1)
-    smooth = 2 * alpha / SQRT_PI - jnp.where(shared, (c * terms).sum(-1), 0.0).sum(-1)
+    terms = jnp.stack([2 * alpha**2 * p - g * tail, tail, p, g * p / (2 * alpha**2)])
+    smooth = 2 * alpha / SQRT_PI - (c * shared * terms).sum((0, 1))
     return -0.5 * ((weights**2).sum(0) * smooth).sum()
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from scipy.special import roots_jacobi
 
 # Below this |a-b|/(a+b) an integral over equal exponents replaces the closed form, which loses (a+b)^3/(a-b)^3 digits.
-NEARLY_EQUAL = 0.05
-_N_NODES = 10  # of that integral: 1e-14 at the crossover
+NEARLY_EQUAL = 0.02
+_N_NODES = 6  # of that integral: exact to rounding up to the crossover
 
 
 def screening(zeta_a, zeta_b):
@@ -90,15 +90,15 @@ def coulomb_integral(r, zeta_a, zeta_b):
 def screening_table(zetas):
     """Screening terms of every pair of species, padded to the same number of terms.
 
-    zetas (n,) exponents in 1/A -> g (n, n, m) in 1/A and c (n, n, m, 4). Padded terms have c = 0.
+    zetas (n,) exponents in 1/A -> g (m, n, n) in 1/A and c (4, m, n, n). Padded terms have c = 0.
     """
     n = len(zetas)
     pairs = [[screening(a, b) for b in zetas] for a in zetas]
     m = max((len(g) for row in pairs for g, _ in row), default=0)
-    rates, coefficients = np.ones((n, n, m)), np.zeros((n, n, m, 4))
+    rates, coefficients = np.ones((m, n, n)), np.zeros((4, m, n, n))
     for x, row in enumerate(pairs):
         for y, (g, c) in enumerate(row):
-            rates[x, y, : len(g)], coefficients[x, y, : len(g)] = g, c
+            rates[: len(g), x, y], coefficients[:, : len(g), x, y] = g, c.T
     return rates, coefficients
 
 

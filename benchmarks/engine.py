@@ -1,0 +1,189 @@
+"""GAP engine against quippy and gap_fit, side by side: evaluation, molecular dynamics, fit.
+
+    python benchmarks/engine.py [--fit] [--gap-fit] [--repeats 15] [--write]
+
+One process, runs interleaved, medians; CPU time is that of all threads. Both sides are asked for energy, forces and
+stress in one call (get_forces followed by get_stress would make quippy compute twice). Weights are random: time does
+not depend on them. --write stores the table in data/runs/benchmark-engine.json.
+"""
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from ase import units
+from ase.io import read
+from ase.md.verlet import VelocityVerlet
+
+import esgap
+from esgap.design import frame_descriptors
+from esgap.fit import FitSettings, fit_gap
+from esgap.gap import SparseGAP, Term
+from esgap.gap_calculator import GAP
+from esgap.quip import write_model
+from esgap.soap import Soap
+
+ROOT = Path(__file__).resolve().parents[1]
+SOAP = Soap(8, 4, 0.5, 6.0, species_Z=(3, 15, 16))
+CELLS = {42: (1, 1, 1), 84: (1, 2, 1), 504: (2, 3, 2)}
+
+
+def random_model(frames, n_sparse, seed=0):
+    """A model with real environments as sparse points (rattled where frames are too few) and random weights."""
+    rng, terms = np.random.default_rng(seed), []
+    moved = [a.copy() for a in frames]
+    for a in moved:
+        a.rattle(0.1, rng=rng)
+    empty = [Term(replace(SOAP, Z=Z), np.zeros((1, SOAP.n_components)), np.zeros(1), 0.5, 4.0) for Z in SOAP.species_Z]
+    for t, p in zip(empty, frame_descriptors(empty, [*frames, *moved]), strict=True):
+        X = p[rng.permutation(len(p))[:n_sparse]]
+        terms.append(replace(t, X=X, alpha=rng.normal(size=len(X))))
+    return SparseGAP(tuple(terms), {}, "benchmark")
+
+
+def timed(functions, repeats):
+    """{name: call} -> {name: {"wall_ms", "best_ms", "cpu_ms"}}: interleaved, each once before the clock runs."""
+    wall, cpu = {k: [] for k in functions}, {k: [] for k in functions}
+    for f in functions.values():
+        f()
+    for _ in range(repeats):
+        for name, f in functions.items():
+            t, c = time.perf_counter(), time.process_time()
+            f()
+            wall[name].append(time.perf_counter() - t)
+            cpu[name].append(time.process_time() - c)
+    return {k: {"wall_ms": 1e3 * float(np.median(wall[k])), "best_ms": 1e3 * min(wall[k]),
+                "cpu_ms": 1e3 * float(np.median(cpu[k]))} for k in functions}
+
+
+def evaluation(model, crystal, repeats):
+    """Rows of the table: one per cell size."""
+    from quippy.potential import Potential
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(model, Path(folder) / "gap.xml")
+        quippy = Potential(param_filename=str(Path(folder) / "gap.xml"))
+        for n, repeat in CELLS.items():
+            atoms = crystal.repeat(repeat)
+            rng = np.random.default_rng(0)
+            double, single = GAP(model), GAP(model, dtype=np.float32)
+
+            def moved(calc, atoms=atoms, rng=rng):
+                atoms.positions += rng.normal(0, 0.002, atoms.positions.shape)  # or quippy would return its last answer
+                calc.calculate(atoms.copy(), ["energy", "forces", "stress"], ["positions", "numbers", "cell", "pbc"])
+
+            times = timed({"quippy": lambda m=moved: m(quippy), "double": lambda m=moved, c=double: m(c),
+                           "single": lambda m=moved, c=single: m(c)}, repeats if n < 500 else max(3, repeats // 4))
+            times |= {"gemm": timed({"gemm": gemm(model, atoms)}, repeats)["gemm"]}
+            for calc in (quippy, double, single):
+                calc.calculate(atoms.copy(), ["energy", "forces", "stress"], ["positions", "numbers", "cell", "pbc"])
+            force = {k: float(np.abs(c.results["forces"] - quippy.results["forces"]).max())
+                     for k, c in (("double", double), ("single", single))}
+            rows.append({"atoms": n, "times": times, "force_error": force, "load": os.getloadavg()[0]})
+            q, d = times["quippy"], times["double"]
+            print(f"{n:4d} atoms: quippy {q['wall_ms']:.1f} ms (cpu {q['cpu_ms']:.1f}), double {d['wall_ms']:.1f} "
+                  f"({d['cpu_ms']:.1f}), single {times['single']['wall_ms']:.1f}, kernel products "
+                  f"{times['gemm']['wall_ms']:.1f}; ratio wall {q['wall_ms'] / d['wall_ms']:.0f}, best "
+                  f"{q['best_ms'] / d['best_ms']:.0f}, cpu {q['cpu_ms'] / d['cpu_ms']:.0f}; "
+                  f"load {os.getloadavg()[0]:.1f}")
+    return rows
+
+
+def gemm(model, atoms):
+    """The two kernel products of a step alone, as XLA does them."""
+    import jax.numpy as jnp
+    p = [jnp.ones((int(np.sum(atoms.numbers == t.soap.Z)), t.X.shape[1])) for t in model.terms]
+    X = [jnp.asarray(t.X) for t in model.terms]
+    f = jax.jit(lambda p, X: [((q @ x.T)**3) @ x for q, x in zip(p, X, strict=True)])
+    return lambda: jax.block_until_ready(f(p, X))
+
+
+def dynamics(fitted, crystal, steps):
+    """ns per day of velocity Verlet at 2 fs, lists and integrator included."""
+    rows = []
+    for n, repeat in CELLS.items():
+        atoms = crystal.repeat(repeat)
+        atoms.calc = GAP(fitted)
+        atoms.set_velocities(0.005 * np.random.default_rng(0).normal(size=(n, 3)))
+        md = VelocityVerlet(atoms, 2 * units.fs)
+        md.run(5)
+        t = time.perf_counter()
+        md.run(steps if n < 500 else steps // 5)
+        ms = 1e3 * (time.perf_counter() - t) / (steps if n < 500 else steps // 5)
+        rows.append({"atoms": n, "step_ms": ms, "ns_per_day": 2e-6 * 86400e3 / ms})
+        print(f"{n:4d} atoms: {ms:.1f} ms/step, {rows[-1]['ns_per_day']:.1f} ns/day at 2 fs")
+    return rows
+
+
+def fitting(frames, n_frames, n_sparse, trainer):
+    """Wall and CPU time and peak memory of a fit; frames are rattled copies where there are too few."""
+    rng = np.random.default_rng(0)
+    many = []
+    for k in range(n_frames):
+        a = frames[k % len(frames)].copy()
+        if k >= len(frames):
+            a.rattle(0.02, rng=rng)
+        a.calc = frames[k % len(frames)].calc
+        many.append(a)
+    t, c = time.perf_counter(), time.process_time()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    fit = fit_gap(many, FitSettings(replace(SOAP, species_Z=(0,)), n_sparse=n_sparse, e0="fit"), trainer=trainer)
+    t, c = time.perf_counter() - t, time.process_time() - c
+    row = {"trainer": trainer, "frames": n_frames, "points": [len(x.X) for x in fit.model.terms], "wall_s": t,
+           "cpu_s": c, "peak_GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+           "matrix_GB": fit.design.n_bytes / 2**30}
+    if trainer == "jax":
+        t = time.perf_counter()
+        fit_gap(many, replace(fit.settings, sigma_force=0.1), design=fit.design)
+        row["refit_s"] = time.perf_counter() - t
+    else:
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        row |= {"peak_GB": after.ru_maxrss / 2**20, "cpu_s": after.ru_utime - children.ru_utime}
+    print(row)
+    return row, fit
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT / "data/dft/gen0.xyz")
+    parser.add_argument("--points", type=int, default=750, help="sparse points per element")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=200, help="of molecular dynamics; 0 leaves it and its fit out")
+    parser.add_argument("--fit", action="store_true", help="400 frames with our trainer")
+    parser.add_argument("--gap-fit", action="store_true", help="30 frames with both trainers")
+    parser.add_argument("--write", action="store_true", help="store the result in data/runs/benchmark-engine.json")
+    args = parser.parse_args()
+    frames = read(args.data, ":")
+    out = {"evaluation": evaluation(random_model(frames, args.points), frames[0], args.repeats)}
+    if args.steps or args.fit or args.gap_fit:
+        out["fit"] = []
+        row, fit = fitting(frames[:30], 30, 150, "jax")
+        out["fit"].append(row)
+        if args.steps:
+            out["dynamics"] = dynamics(fit.model, frames[0], args.steps)
+        if args.gap_fit:
+            out["fit"].append(fitting(frames[:30], 30, 150, "gap_fit")[0])
+        if args.fit:
+            out["fit"].append(fitting(frames, 400, args.points, "jax")[0])
+    out["made_by"] = {"command": "python benchmarks/engine.py", "arguments": {k: str(v) for k, v in vars(args).items()},
+                      "data_sha256": hashlib.sha256(args.data.read_bytes()).hexdigest(), "cores": os.cpu_count(),
+                      "machine": platform.machine(), "versions": {"esgap": esgap.__version__} | {
+                          k: importlib.metadata.version(k) for k in ("jax", "numpy", "scipy", "quippy-ase", "ase")}}
+    if args.write:
+        target = ROOT / "data/runs/benchmark-engine.json"
+        temporary = target.with_suffix(".json.tmp")
+        temporary.write_text(json.dumps(out, indent=1) + "\n")
+        os.replace(temporary, target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""ASE calculator of a Gaussian approximation potential (`esgap.gap`)."""
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from . import quip
+from .gap import Layout, PairTable, energies_and_gradient, padded_vectors, predicted_variance, sums_over_pairs
+from .neighbours import SkinList
+
+
+class GAP(Calculator):
+    """GAP(model) or GAP.load("gap.xml"): energy, per-atom energies, forces and stress of a SparseGAP.
+
+    skin (A) is that of the neighbour list. dtype=np.float32 computes in single precision: enough for equilibration
+    (forces to about 1e-4 eV/A), half the time. The result depends on the atoms alone, never on earlier calls.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
+
+    def __init__(self, model, skin=0.5, dtype=np.float64, chunk_rows=96, **kwargs):
+        super().__init__(**kwargs)
+        self.model, self.dtype, self.chunk_rows = model, np.dtype(dtype), chunk_rows
+        if self.dtype not in (np.float32, np.float64):
+            raise ValueError(f"dtype is {self.dtype}; use numpy.float64 or numpy.float32")
+        self.neighbours = SkinList(model.cutoff, skin)
+        self._params = [(jnp.asarray(t.X, self.dtype), jnp.asarray(t.alpha * t.delta**2, self.dtype))
+                        for t in model.terms]
+        self._numbers = None
+
+    @classmethod
+    def load(cls, path, **kwargs):
+        """From QUIP XML (path ends in .xml; sparse files beside it) or our .npz; keywords go to GAP."""
+        return cls(quip.read_model(path), **kwargs)
+
+    def save(self, path):
+        """To QUIP XML if path ends in .xml, else to a compact .npz."""
+        quip.write_model(self.model, Path(path))
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        table = self._table(atoms)
+        i, j, vec, slots = table.fill(atoms.positions, self.model.cutoff)
+        padded = padded_vectors(vec, slots, table, self.dtype)
+        E, g = energies_and_gradient(padded, table.layout.weight.astype(self.dtype), self._params, table.blocks,
+                                     table.layout)
+        g = np.asarray(g, float).swapaxes(0, 1).reshape(3, -1)[:, slots].T  # (n_pairs, 3)
+        forces, virial = sums_over_pairs(i, j, vec, g, len(atoms))
+        energies = self._e0 + np.asarray(E, float).ravel()[table.layout.row_of_atom]
+        energy = float(energies.sum())
+        self.results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
+        if atoms.cell.rank == 3:
+            stress = (virial + virial.T) / (2 * atoms.get_volume())
+            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+    def variance(self, atoms, regularisation=1e-3):
+        """Predicted variance (n,) of the local energies in eV^2, see `esgap.gap.predicted_variance`."""
+        return predicted_variance(self.model, atoms.positions, atoms.cell.complete().array, atoms.pbc, atoms.numbers,
+                                  regularisation)
+
+    def _table(self, atoms):
+        """Padded pair table for these atoms; kept from call to call only to save time."""
+        new = self._numbers is None or not np.array_equal(self._numbers, atoms.numbers)
+        if new:
+            self._numbers = atoms.numbers.copy()
+            self._layout = Layout(self.model.terms, atoms.numbers, self.chunk_rows)
+            self._pairs = PairTable(self._layout)
+            self._e0 = np.array([self.model.e0.get(int(Z), 0.0) for Z in atoms.numbers])
+        cell = atoms.cell.complete().array  # a molecule may come without one
+        pairs, rebuilt = self.neighbours.update(atoms.positions, cell, atoms.pbc)
+        if new or rebuilt:
+            self._pairs.set_pairs(pairs, cell)
+        return self._pairs

@@ -1,0 +1,225 @@
+"""Gaussian approximation potentials in files: QUIP's XML (with its sparse-point files) and a compact .npz.
+
+A model read from XML gives quippy's numbers, one written here loads in quippy and in `quip`. Only `soap` descriptors
+with the dot_product kernel are understood; every other option is refused by name, because a model evaluated with an
+option ignored would look like a model and be wrong. Files are written under a temporary name and then renamed.
+Format: observed in files written by gap_fit of quippy-ase 0.10.3.
+"""
+import hashlib
+import io
+import json
+import os
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from .gap import SparseGAP, Term
+from .soap import Soap, quip_order
+
+DOT_PRODUCT = 2  # covariance_type in the XML
+CENTRE_TERM_CHANGED = 1426512068  # gap_version before which the centre went to all channels
+_FIELDS = {"n_max": int, "l_max": int, "atom_sigma": float, "cutoff": float, "cutoff_transition_width": float,
+           "central_weight": float, "covariance_sigma0": float, "basis_error_exponent": float, "Z": int}
+_ALIASES = {"atom_gaussian_width": "atom_sigma", "normalize": "normalise"}
+_ONLY_DEFAULT = {"average": "F", "diagonal_radial": "F", "nu_r": "2", "nu_s": "2", "z_mix": "F", "r_mix": "F",
+                 "sym_mix": "F", "coupling": "T", "cutoff_dexp": "0", "cutoff_scale": "1", "cutoff_rate": "1",
+                 "radial_basis": "EQUISPACED_GAUSS", "n_z": "1", "z_map": ""}
+# options of the fit, no part of the descriptor
+_OF_THE_FIT = {"zeta", "delta", "covariance_type", "n_sparse", "sparse_method", "sparse_file", "add_species", "f0",
+               "config_type_n_sparse", "print_sparse_index", "unique_hash_tolerance", "unique_descriptor_tolerance",
+               "theta_fac", "theta_uniform", "n_species", "mark_sparse_atoms", "xml_version"}
+
+
+def _truth(text):
+    return text.strip().upper() in ("T", "TRUE", ".TRUE.")
+
+
+def _same(text, default):
+    try:
+        return float(text) == float(default)
+    except ValueError:
+        return (_truth(text) == _truth(default)) if default in "TF" and default else text.upper() == default.upper()
+
+
+def parse_descriptor(text, gap_version=CENTRE_TERM_CHANGED):
+    """'soap n_max=8 l_max=4 ... Z=3 species_Z={3 15 16}' -> Soap; anything that is not supported is an error."""
+    kind, _, rest = text.strip().partition(" ")
+    if kind != "soap":
+        raise ValueError(f"descriptor {kind!r} is not supported; models of `soap` descriptors alone can be read")
+    pairs = re.findall(r"(\w+)\s*=\s*(?:\{+([^}]*)\}+|(\S+))", rest)
+    options = {key.lower(): (braced or plain).strip() for key, braced, plain in pairs}
+    options = {_ALIASES.get(key, key): value for key, value in options.items()}
+    values = {}
+    for key, value in options.items():
+        name = "Z" if key == "z" else key
+        if name in _FIELDS:
+            values[name] = _FIELDS[name](value)
+        elif key == "species_z":
+            values["species_Z"] = tuple(int(z) for z in value.replace(",", " ").split())
+        elif key in ("normalise", "central_reference_all_species"):
+            values[key] = _truth(value)
+        elif key in _ONLY_DEFAULT:
+            if not _same(value, _ONLY_DEFAULT[key]):
+                raise ValueError(f"soap option {key}={value} is not supported, only {key}="
+                                 f"{_ONLY_DEFAULT[key] or '(none)'}: evaluate this model with quippy")
+        elif key not in _OF_THE_FIT:
+            raise ValueError(f"soap option {key}={value} is not known here: evaluate this model with quippy")
+    missing = [k for k in ("n_max", "l_max", "atom_sigma", "cutoff") if k not in values]
+    if missing:
+        raise ValueError(f"soap descriptor without {', '.join(missing)}: {text.strip()!r}")
+    if gap_version < CENTRE_TERM_CHANGED:
+        values["central_reference_all_species"] = True
+    return Soap(**values)
+
+
+def descriptor_text(soap):
+    """QUIP's command string of a descriptor."""
+    flag = {True: "T", False: "F"}
+    numbers = " ".join(f"{name}={kind(getattr(soap, name))!r}" for name, kind in _FIELDS.items())
+    return (f"soap {numbers} normalise={flag[soap.normalise]} "
+            f"central_reference_all_species={flag[soap.central_reference_all_species]} "
+            f"n_species={len(soap.species_Z)} species_Z={{{' '.join(map(str, soap.species_Z))}}}")
+
+
+def to_quip(X, soap):
+    """Descriptors (M, D) in our order -> (M, D+1) in QUIP's, with covariance_sigma0 as last component."""
+    return np.hstack([np.asarray(X)[:, quip_order(soap)], np.full((len(X), 1), soap.covariance_sigma0)])
+
+
+def from_quip(X, soap):
+    """The inverse of `to_quip`."""
+    out = np.empty((len(X), soap.n_components))
+    out[:, quip_order(soap)] = X[:, :-1]
+    return out
+
+
+def read_model(path):
+    """SparseGAP from QUIP XML or, if `path` does not end in .xml, from our .npz."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no potential at {path}: give the path of a QUIP .xml or of an .npz saved by esgap")
+    return _read_xml(path) if path.suffix == ".xml" else _read_npz(path)
+
+
+def write_model(model, path):
+    """To QUIP XML with sparse-point files beside it if `path` ends in .xml, else to .npz."""
+    path = Path(path)
+    if path.suffix == ".xml":
+        _write_xml(model, path)
+    else:
+        _write_npz(model, path)
+
+
+def _read_xml(path):
+    try:
+        root = ET.parse(path).getroot()
+    except ET.ParseError as error:
+        raise ValueError(f"{path} is not a complete XML file ({error}): copy it again") from None
+    params = root if root.tag == "GAP_params" else root.find(".//GAP_params")
+    if params is None:
+        raise ValueError(f"{path} holds no GAP_params: it is not a GAP potential")
+    extra = [e.get("init_args") for e in root.iter("Potential") if "Sum" in e.get("init_args", "")]
+    data = params.find("GAP_data")
+    if data.get("do_core", "F") == "T" or extra:
+        raise ValueError(f"{path} adds a core potential ({'do_core=T' if not extra else extra[0]}), which is not "
+                         "supported: fit to the difference and give the other part as `baseline`")
+    version = int(params.get("gap_version", CENTRE_TERM_CHANGED))
+    e0 = {int(e.get("Z")): float(e.get("value")) for e in data.findall("e0")}
+    terms = tuple(_read_term(g, path, version) for g in params.iter("gpCoordinates"))
+    if not terms:
+        raise ValueError(f"{path} holds no gpCoordinates: there is nothing to evaluate")
+    return SparseGAP(terms, {Z: v for Z, v in e0.items() if v}, params.get("label", "GAP"))
+
+
+def _read_term(g, path, version):
+    soap = parse_descriptor(g.find("descriptor").text, version)
+    if int(g.get("covariance_type")) != DOT_PRODUCT:
+        raise ValueError(f"covariance_type={g.get('covariance_type')} is not supported, only {DOT_PRODUCT} "
+                         "(dot_product): evaluate this model with quippy")
+    M, d = int(g.get("n_sparseX")), int(g.get("dimensions"))
+    if d != soap.n_components + 1:
+        raise ValueError(f"{path} states {d} dimensions, its descriptor has {soap.n_components + 1}: "
+                         f"an option is missing from {descriptor_text(soap)!r}")
+    points = g.findall("sparseX")
+    if g.get("sparseX_filename"):
+        X = _read_points(path.parent / g.get("sparseX_filename"), g.get("sparseX_md5sum"))
+    else:
+        X = np.array(" ".join(text for p in points for text in p.itertext()).split(), float)
+    if X.size != M * d or len(points) != M:
+        raise ValueError(f"{path}: {X.size} numbers of sparse points and {len(points)} weights, expected {M * d} and "
+                         f"{M}; the file of sparse points is incomplete or of another fit")
+    X = X.reshape(M, d)
+    if np.any(X[:, -1] != soap.covariance_sigma0):
+        raise ValueError(f"{path}: last components of the sparse points differ from covariance_sigma0="
+                         f"{soap.covariance_sigma0}")
+    alpha = np.array([float(p.get("alpha")) * float(p.get("sparseCutoff")) for p in points])
+    return Term(soap, from_quip(X, soap), alpha, float(g.get("signal_variance")), float(g.get("zeta")))
+
+
+def _read_points(file, md5):
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file} of sparse points: it belongs beside the XML, copy both together")
+    text = file.read_bytes()
+    if md5 and hashlib.md5(text).hexdigest() != md5:
+        raise ValueError(f"{file} is not the file this XML was written with (its md5 is not {md5}): "
+                         "copy both from the same fit")
+    return np.array(text.split(), float)
+
+
+def _write_xml(model, path):
+    label = re.sub(r"\W", "_", model.label)
+    out = [f"<{label}>", f'<Potential label="{label}" init_args="IP GAP label={label}"/>',
+           f'<GAP_params label="{label}" gap_version="1769700636">', '  <GAP_data do_core="F">']
+    out += [f'    <e0 Z="{Z}" value="{float(model.e0.get(Z, 0.0))!r}"/>' for Z in range(1, 119)]
+    out += ["  </GAP_data>", f'  <gpSparse label="{label}" n_coordinate="{len(model.terms)}" fitted="T">']
+    for n, t in enumerate(model.terms, 1):
+        name = f"{path.name}.sparseX.{label}{n}"
+        text = "".join(f"{x:.17e}\n" for x in to_quip(t.X, t.soap).ravel()).encode()
+        _replace(path.parent / name, text)
+        out += [f'    <gpCoordinates label="{label}{n}" dimensions="{t.soap.n_components + 1}" '
+                f'signal_variance="{float(t.delta)!r}" signal_mean="0.0" sparsified="T" n_permutations="1" '
+                f'covariance_type="{DOT_PRODUCT}" zeta="{float(t.zeta)!r}" n_sparseX="{len(t.X)}" '
+                f'sparseX_filename="{name}" sparseX_md5sum="{hashlib.md5(text).hexdigest()}">',
+                f"      <descriptor>{descriptor_text(t.soap)}</descriptor>",
+                '      <permutation i="1">1  </permutation>']  # the identity, as gap_fit writes it
+        out += [f'      <sparseX i="{k}" alpha="{float(a)!r}" sparseCutoff="1.0"/>' for k, a in enumerate(t.alpha, 1)]
+        out.append("    </gpCoordinates>")
+    out += ["  </gpSparse>", "</GAP_params>", f"</{label}>", ""]
+    _replace(path, "\n".join(out).encode())  # last: an XML never names a file that is not there
+
+
+def _write_npz(model, path):
+    header = {"format": "esgap SparseGAP 1", "label": model.label,
+              "e0": {str(Z): float(v) for Z, v in model.e0.items()},
+              "terms": [{"soap": asdict(t.soap), "delta": float(t.delta), "zeta": float(t.zeta)} for t in model.terms]}
+    arrays = {f"{name}{k}": np.asarray(getattr(t, name)) for k, t in enumerate(model.terms) for name in ("X", "alpha")}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)
+    _replace(path, buffer.getvalue())
+
+
+def _read_npz(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(str(file["header"]))
+            if header["format"] != "esgap SparseGAP 1":
+                raise ValueError(f"format {header['format']!r}")
+            terms = tuple(Term(Soap(**t["soap"]), file[f"X{k}"], file[f"alpha{k}"], t["delta"], t["zeta"])
+                          for k, t in enumerate(header["terms"]))
+    except Exception as error:  # zipfile, numpy and json each have their own
+        raise ValueError(f"{path} is not a potential saved by esgap ({error}); QUIP potentials must end in "
+                         ".xml") from error
+    return SparseGAP(terms, {int(Z): v for Z, v in header["e0"].items()}, header["label"])
+
+
+def _replace(path, data):
+    """Write bytes so that `path` is at every moment its old self or complete."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,96 @@
+"""SOAP: QUIP's numbers, and what its functions must satisfy by themselves."""
+import jax
+import numpy as np
+import pytest
+from scipy.integrate import quad
+
+from esgap import soap as S
+from esgap.gap import Term, descriptors
+from esgap.quip import descriptor_text, to_quip
+from esgap.soap import Soap
+from gap_cases import random_cell
+
+THREE = (3, 15, 16)
+CASES = {
+    "usual": Soap(4, 3, 0.5, 4.0, species_Z=THREE, Z=3),
+    "high order": Soap(8, 6, 0.5, 4.0, species_Z=(16,), Z=16),
+    "no angle, wide transition": Soap(6, 0, 0.4, 4.5, cutoff_transition_width=1.5, species_Z=THREE, Z=15),
+    "one function": Soap(1, 2, 0.6, 4.0, species_Z=THREE, Z=3),
+    "central weight": Soap(3, 2, 0.8, 4.0, central_weight=0.3, species_Z=THREE, Z=3),
+    "centre in all channels": Soap(3, 2, 0.5, 4.0, central_reference_all_species=True, species_Z=THREE, Z=3),
+    "two channels": Soap(3, 3, 0.5, 4.0, species_Z=(15, 16), Z=16),
+    "one channel for all": Soap(5, 4, 0.5, 4.0),
+    "not normalised, sigma0": Soap(3, 2, 0.5, 4.0, covariance_sigma0=0.3, normalise=False, species_Z=THREE, Z=3),
+    "other basis error": Soap(5, 3, 0.5, 4.0, basis_error_exponent=6.0, species_Z=THREE, Z=3),
+}
+
+
+def power_spectra(soap, atoms):
+    empty = Term(soap, np.zeros((1, soap.n_components)), np.zeros(1), 1.0, 1.0)
+    return descriptors([empty], atoms.positions, atoms.cell.array, atoms.pbc, atoms.numbers)[0]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equals_quippy(name):
+    from quippy.descriptors import Descriptor
+    soap, atoms = CASES[name], random_cell()
+    p, centres = power_spectra(soap, atoms)
+    expected = Descriptor(descriptor_text(soap)).calc_descriptor(atoms)
+    assert np.array_equal(centres, [i for i, Z in enumerate(atoms.numbers) if soap.Z in (0, Z)])
+    assert np.abs(to_quip(p, soap) - expected).max() < 1e-12 * max(1.0, np.abs(expected).max())
+
+
+def test_radial_basis_is_orthonormal():
+    soap = Soap(6, 2, 0.5, 5.0)
+    r_n, W, centre = S.radial_basis(soap)
+    # c = G W are the coefficients of g_n(r) = exp(-a (r - r_n)^2) in the orthonormal basis: C W W^T C = overlap of g
+    inner = [[quad(lambda r, a=a, b=b: r**2 * np.exp(-soap.alpha * ((r - a)**2 + (r - b)**2)), 0, 20)[0] for a in r_n]
+             for b in r_n]
+    C = np.exp(-soap.alpha * (r_n[:, None] - r_n)**2)
+    assert np.allclose(C @ W @ W.T @ C, inner, atol=1e-7)
+    assert np.all(centre[1:] == 0)
+
+
+def test_harmonics_are_complete_and_orthonormal():
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=(3, 5, 7))
+    u /= np.linalg.norm(u, axis=0)
+    v = np.roll(u, 1, -1)
+    cos = (u * v).sum(0)
+    pairs = zip(S.real_spherical_harmonics(*u, 6), S.real_spherical_harmonics(*v, 6), strict=True)
+    for l, (Yu, Yv) in enumerate(pairs):
+        legendre = np.polynomial.legendre.legval(cos, [0] * l + [1])
+        assert np.allclose((Yu * Yv).sum(1), (2 * l + 1) / (4 * np.pi) * legendre, atol=1e-13)  # addition theorem
+
+
+def test_radial_slope_is_the_derivative():
+    soap, r, h = Soap(5, 4, 0.5, 4.0), np.array([[1.3, 2.0, 3.4, 3.7, 3.99, 4.5]]), 1e-5
+    _, slope = jax.jvp(lambda x: S.radial_functions(x, soap), (r,), (np.ones_like(r),))
+    up, down = S.radial_functions(r + h, soap), S.radial_functions(r - h, soap)
+    for d, a, b in zip(slope, up, down, strict=True):
+        assert np.allclose(d, (a - b) / (2 * h), atol=1e-8)
+
+
+def test_square_points_undo_the_packing():
+    soap, rng = Soap(3, 2, 0.5, 4.0, species_Z=(3, 16)), np.random.default_rng(0)
+    C = [rng.normal(size=(4, soap.n_channels, 2 * l + 1)) for l in range(3)]
+    p = S.power_spectrum(C, Soap(3, 2, 0.5, 4.0, species_Z=(3, 16), normalise=False))
+    X = rng.normal(size=(2, soap.n_components))
+    direct = sum(np.einsum("mab,iac,ibc->im", B, c, c) for B, c in zip(S.square_points(X, soap), C, strict=True))
+    assert np.allclose(p @ X.T, direct, atol=1e-11)
+
+
+def test_order_is_a_permutation():
+    soap = CASES["usual"]
+    assert sorted(S.quip_order(soap)) == list(range(soap.n_components))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"n_max": 0}, "soap n_max is 0; it must be positive"),
+    ({"atom_sigma": -0.5}, "soap atom_sigma is -0.5"),
+    ({"l_max": -1}, "soap l_max is -1; it must be 0 or more"),
+    ({"cutoff_transition_width": 5.0}, "cutoff_transition_width is 5.0 A, wider than the cutoff of 4.0 A"),
+])
+def test_wrong_values_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        Soap(**{"n_max": 3, "l_max": 2, "atom_sigma": 0.5, "cutoff": 4.0} | change)
