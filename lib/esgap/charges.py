@@ -5,14 +5,13 @@ perfect model, 0 for no baseline, and negative where bare Coulomb forces, which 
 what is left of them in the total.
 Units: e, 1/A, eV/A.
 """
-import tomllib
 from dataclasses import dataclass
 
 import numpy as np
 from ase.units import Bohr
 
+from .claims import literature
 from .slater import exponent_1s
-from .store import data_path
 
 FORMAL = {"Li": 1.0, "P": 5.0, "S": -2.0}  # e
 
@@ -22,8 +21,7 @@ def qeq_exponents():
 
     QEq (Rappe & Goddard 1991) uses ns clouds, zeta_ns = lambda (2n+1) a0 / (2 R); `data/literature.toml`.
     """
-    table = tomllib.loads(data_path("literature.toml").read_text(encoding="utf-8"))["qeq"]
-    return {s: exponent_1s(p["zeta"] / Bohr, p["n"]) for s, p in table.items() if isinstance(p, dict)}
+    return {s: exponent_1s(p["zeta"] / Bohr, p["n"]) for s, p in literature("qeq").items() if isinstance(p, dict)}
 
 
 def neutral_charges(atoms, charges, by="S"):

@@ -1,4 +1,4 @@
-"""The paper's claims (`data/paper.toml`) and the chapters of this book that test them."""
+"""The paper's claims (`data/paper.toml`), the chapters of this book that test them, and values from the literature."""
 import tomllib
 from dataclasses import dataclass
 
@@ -41,3 +41,11 @@ def claims_table(claims=None):
         tested_in = f"[{title}]({c.chapter}.ipynb)" if there else f"{title} (planned)"
         rows.append(f"| {c.text} | {c.where} | {tested_in} |")
     return "\n".join(rows)
+
+
+def literature(name):
+    """Entries of one table of `data/literature.toml`, without its reference, as a dict."""
+    table = tomllib.loads(data_path("literature.toml").read_text(encoding="utf-8"))
+    if name not in table:
+        raise KeyError(f"no table {name!r} in data/literature.toml; there are {', '.join(table)}")
+    return {k: v for k, v in table[name].items() if k != "key"}

@@ -1,0 +1,54 @@
+"""Figures draw the numbers they are given, on the Axes they are given."""
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+import esgap
+from esgap import charges, ewald, figures, slater
+from esgap.prose import quote
+
+
+@pytest.fixture
+def ax():
+    figures.use_style()
+    fig, ax = plt.subplots()
+    yield ax
+    plt.close(fig)
+
+
+def test_coulomb_integrals(ax):
+    zeta = {"Li": 0.5, "S": 0.7}
+    figures.coulomb_integrals(zeta, ax)
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    assert set(lines) == {"points, 1/r", "Li–Li", "Li–S", "S–S"}
+    x, y = lines["Li–S"].get_data()
+    np.testing.assert_allclose(y, ewald.COULOMB * slater.coulomb_integral(x, 0.5, 0.7))
+    assert "eV" in ax.get_ylabel()
+
+
+def test_accuracy_reached(ax):
+    figures.accuracy_reached([1e-4, 1e-6], {"energy": [1e-5, 1e-8]}, ax)
+    np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [1e-5, 1e-8])
+    assert ax.get_xlim()[0] > ax.get_xlim()[1]
+
+
+def test_force_figures(ax):
+    frames = esgap.read_frames(esgap.data_path("dft/gen0.xyz"))[1:3]
+    share = charges.force_share(frames, esgap.ElectrostaticBaseline({"Li": 0.5, "P": 2.5, "S": -1.0}, accuracy=1e-4))
+    figures.force_share(share, ax, factors=[0.0, 1.0])
+    np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), [0.0, share.share["all"]], atol=1e-12)
+    ax.clear()
+    figures.force_components(share, ax)
+    assert sum(len(line.get_xdata()) for line in ax.get_lines()) == 2 * 42 * 3 + 2
+
+
+def test_elements_keep_their_marks():
+    assert len(set(figures.COLOURS.values())) == len(set(figures.MARKERS.values())) == 4
+
+
+def test_only_finite_numbers_are_quoted():
+    with pytest.raises(ValueError, match="barrier is nan: nothing to quote in the text"):
+        quote(barrier=np.float64("nan"))
