@@ -1,39 +1,40 @@
 """GAP engine against quippy and gap_fit, side by side: evaluation, molecular dynamics, fit.
 
-    python benchmarks/engine.py [--fit] [--gap-fit] [--repeats 15] [--write]
+    python benchmarks/engine.py [--fit] [--gap-fit] [--repeats 15] [--write data/runs/benchmark-engine.json]
 
 One process, runs interleaved, medians; CPU time is that of all threads. Both sides are asked for energy, forces and
-stress in one call (get_forces followed by get_stress would make quippy compute twice). Weights are random: time does
-not depend on them. --write stores the table in data/runs/benchmark-engine.json.
+stress in one call (get_forces followed by get_stress would make quippy compute twice). Sparse points are environments
+of generation 0; weights are random where only time matters, which does not depend on them. Minutes on two cores;
+--gap-fit and --fit, fits with the program gap_fit and of 400 frames, take minutes more.
 """
 import argparse
-import hashlib
-import importlib.metadata
-import json
 import os
-import platform
 import resource
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ase import units
 from ase.io import read
+from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
-import esgap
 from esgap.design import frame_descriptors
 from esgap.fit import FitSettings, fit_gap
 from esgap.gap import SparseGAP, Term
 from esgap.gap_calculator import GAP
 from esgap.quip import write_model
 from esgap.soap import Soap
+from esgap.store import write_record
+from esgap.validation import KINDS, mark_short_contacts
 
 ROOT = Path(__file__).resolve().parents[1]
 SOAP = Soap(8, 4, 0.5, 6.0, species_Z=(3, 15, 16))
+LARGE = 1500  # rows and columns of the product that stands for the roofline
 CELLS = {42: (1, 1, 1), 84: (1, 2, 1), 504: (2, 3, 2)}
 
 
@@ -83,44 +84,75 @@ def evaluation(model, crystal, repeats):
 
             times = timed({"quippy": lambda m=moved: m(quippy), "double": lambda m=moved, c=double: m(c),
                            "single": lambda m=moved, c=single: m(c)}, repeats if n < 500 else max(3, repeats // 4))
-            times |= {"gemm": timed({"gemm": gemm(model, atoms)}, repeats)["gemm"]}
+            product, flops = kernel_products(model, atoms)
+            times |= timed({"kernel products": product, "large product": large_product()}, repeats)
             for calc in (quippy, double, single):
                 calc.calculate(atoms.copy(), ["energy", "forces", "stress"], ["positions", "numbers", "cell", "pbc"])
             force = {k: float(np.abs(c.results["forces"] - quippy.results["forces"]).max())
                      for k, c in (("double", double), ("single", single))}
-            rows.append({"atoms": n, "times": times, "force_error": force, "load": os.getloadavg()[0]})
-            q, d = times["quippy"], times["double"]
-            print(f"{n:4d} atoms: quippy {q['wall_ms']:.1f} ms (cpu {q['cpu_ms']:.1f}), double {d['wall_ms']:.1f} "
-                  f"({d['cpu_ms']:.1f}), single {times['single']['wall_ms']:.1f}, kernel products "
-                  f"{times['gemm']['wall_ms']:.1f}; ratio wall {q['wall_ms'] / d['wall_ms']:.0f}, best "
-                  f"{q['best_ms'] / d['best_ms']:.0f}, cpu {q['cpu_ms'] / d['cpu_ms']:.0f}; "
-                  f"load {os.getloadavg()[0]:.1f}")
+            rms = float(np.sqrt(np.mean(quippy.results["forces"]**2)))
+            rows.append({"atoms": n, "times": times, "largest_force_error": force, "rms_force": rms,
+                         "load": os.getloadavg()[0], **roofline(times, flops)})
+            report(rows[-1])
     return rows
 
 
-def gemm(model, atoms):
-    """The two kernel products of a step alone, as XLA does them."""
-    import jax.numpy as jnp
+def roofline(times, flops):
+    """Share of a step in the two kernel products; how close those come to what a large product reaches (best times)."""
+    product, step = times["kernel products"]["best_ms"], times["double"]["best_ms"]
+    rate, peak = (1e-6 * f / times[k]["best_ms"] for k, f in (("kernel products", flops),
+                                                              ("large product", 2 * LARGE**3)))
+    return {"product_share": product / step, "product_gflops": rate, "peak_gflops": peak,
+            "step_over_roofline": step / (1e-6 * flops / peak)}
+
+
+def report(row):
+    q, d, s = (row["times"][k] for k in ("quippy", "double", "single"))
+    print(f"{row['atoms']:4d} atoms: quippy {q['wall_ms']:.1f} ms (cpu {q['cpu_ms']:.1f}), double {d['wall_ms']:.1f} "
+          f"({d['cpu_ms']:.1f}), single {s['wall_ms']:.1f}; ratio wall {q['wall_ms'] / d['wall_ms']:.0f}, best "
+          f"{q['best_ms'] / d['best_ms']:.0f}, cpu {q['cpu_ms'] / d['cpu_ms']:.0f}; kernel products "
+          f"{100 * row['product_share']:.0f} % of the step at {row['product_gflops']:.0f} of {row['peak_gflops']:.0f} "
+          f"GFLOP/s; load {row['load']:.1f}", flush=True)
+
+
+def kernel_products(model, atoms):
+    """The two matrix products of a step with the sparse points, as XLA does them, and their operations."""
     p = [jnp.ones((int(np.sum(atoms.numbers == t.soap.Z)), t.X.shape[1])) for t in model.terms]
     X = [jnp.asarray(t.X) for t in model.terms]
     f = jax.jit(lambda p, X: [((q @ x.T)**3) @ x for q, x in zip(p, X, strict=True)])
-    return lambda: jax.block_until_ready(f(p, X))
+    return lambda: jax.block_until_ready(f(p, X)), sum(4 * len(q) * x.size for q, x in zip(p, X, strict=True))
 
 
-def dynamics(fitted, crystal, steps):
-    """ns per day of velocity Verlet at 2 fs, lists and integrator included."""
+def large_product():
+    """A product of two matrices so large that nothing but arithmetic counts, by the same library."""
+    a = jnp.ones((LARGE, LARGE))
+    f = jax.jit(lambda a, b: a @ b)
+    return lambda: jax.block_until_ready(f(a, a))
+
+
+def with_more_points(model, frames, n_sparse):
+    """The model with points of weight zero added, n_sparse per element: the same forces at the cost of that size."""
+    return replace(model, terms=tuple(
+        replace(t, X=np.concatenate([t.X, more.X])[:n_sparse],
+                alpha=np.concatenate([t.alpha, np.zeros(len(more.alpha))])[:n_sparse])
+        for t, more in zip(model.terms, random_model(frames, n_sparse).terms, strict=True)))
+
+
+def dynamics(model, crystal, steps):
+    """ns per day of velocity Verlet at 2 fs from 800 K, neighbour lists and integrator included."""
     rows = []
     for n, repeat in CELLS.items():
-        atoms = crystal.repeat(repeat)
-        atoms.calc = GAP(fitted)
-        atoms.set_velocities(0.005 * np.random.default_rng(0).normal(size=(n, 3)))
+        atoms, count = crystal.repeat(repeat), steps if n < 500 else max(10, steps // 10)
+        atoms.calc = GAP(model)
+        thermalize_momenta(atoms, temperature_K=800, rng=np.random.default_rng(0))
         md = VelocityVerlet(atoms, 2 * units.fs)
         md.run(5)
         t = time.perf_counter()
-        md.run(steps if n < 500 else steps // 5)
-        ms = 1e3 * (time.perf_counter() - t) / (steps if n < 500 else steps // 5)
-        rows.append({"atoms": n, "step_ms": ms, "ns_per_day": 2e-6 * 86400e3 / ms})
-        print(f"{n:4d} atoms: {ms:.1f} ms/step, {rows[-1]['ns_per_day']:.1f} ns/day at 2 fs")
+        md.run(count)
+        ms = 1e3 * (time.perf_counter() - t) / count
+        rows.append({"atoms": n, "steps": count, "step_ms": ms, "ns_per_day": 2e-6 * 86400e3 / ms,
+                     "load": os.getloadavg()[0]})
+        print(f"{n:4d} atoms: {ms:.1f} ms/step, {rows[-1]['ns_per_day']:.1f} ns/day at 2 fs", flush=True)
     return rows
 
 
@@ -136,7 +168,7 @@ def fitting(frames, n_frames, n_sparse, trainer):
         many.append(a)
     t, c = time.perf_counter(), time.process_time()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    fit = fit_gap(many, FitSettings(replace(SOAP, species_Z=(0,)), n_sparse=n_sparse, e0="fit"), trainer=trainer)
+    fit = fit_gap(many, FitSettings(SOAP, n_sparse=n_sparse, e0="fit", kinds=KINDS), trainer=trainer)
     t, c = time.perf_counter() - t, time.process_time() - c
     row = {"trainer": trainer, "frames": n_frames, "points": [len(x.X) for x in fit.model.terms], "wall_s": t,
            "cpu_s": c, "peak_GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
@@ -157,32 +189,22 @@ def main():
     parser.add_argument("--data", type=Path, default=ROOT / "data/dft/gen0.xyz")
     parser.add_argument("--points", type=int, default=750, help="sparse points per element")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=200, help="of molecular dynamics; 0 leaves it and its fit out")
+    parser.add_argument("--steps", type=int, default=200, help="of molecular dynamics")
     parser.add_argument("--fit", action="store_true", help="400 frames with our trainer")
-    parser.add_argument("--gap-fit", action="store_true", help="30 frames with both trainers")
-    parser.add_argument("--write", action="store_true", help="store the result in data/runs/benchmark-engine.json")
+    parser.add_argument("--gap-fit", action="store_true", help="30 frames with gap_fit too")
+    parser.add_argument("--write", type=Path, help="store the result in this JSON file")
     args = parser.parse_args()
-    frames = read(args.data, ":")
-    out = {"evaluation": evaluation(random_model(frames, args.points), frames[0], args.repeats)}
-    if args.steps or args.fit or args.gap_fit:
-        out["fit"] = []
-        row, fit = fitting(frames[:30], 30, 150, "jax")
-        out["fit"].append(row)
-        if args.steps:
-            out["dynamics"] = dynamics(fit.model, frames[0], args.steps)
-        if args.gap_fit:
-            out["fit"].append(fitting(frames[:30], 30, 150, "gap_fit")[0])
-        if args.fit:
-            out["fit"].append(fitting(frames, 400, args.points, "jax")[0])
-    out["made_by"] = {"command": "python benchmarks/engine.py", "arguments": {k: str(v) for k, v in vars(args).items()},
-                      "data_sha256": hashlib.sha256(args.data.read_bytes()).hexdigest(), "cores": os.cpu_count(),
-                      "machine": platform.machine(), "versions": {"esgap": esgap.__version__} | {
-                          k: importlib.metadata.version(k) for k in ("jax", "numpy", "scipy", "quippy-ase", "ase")}}
+    frames = mark_short_contacts(read(args.data, ":"))
+    row, fit = fitting(frames[:30], 30, 150, "jax")  # first: its peak memory is that of the whole process
+    out = {"points": args.points, "repeats": args.repeats, "cores": os.cpu_count(), "soap": asdict(SOAP), "fit": [row]}
+    out["evaluation"] = evaluation(random_model(frames, args.points), frames[0], args.repeats)
+    out["dynamics"] = dynamics(with_more_points(fit.model, frames, args.points), frames[0], args.steps)
+    if args.gap_fit:
+        out["fit"].append(fitting(frames[:30], 30, 150, "gap_fit")[0])
+    if args.fit:
+        out["fit"].append(fitting(frames, 400, args.points, "jax")[0])
     if args.write:
-        target = ROOT / "data/runs/benchmark-engine.json"
-        temporary = target.with_suffix(".json.tmp")
-        temporary.write_text(json.dumps(out, indent=1) + "\n")
-        os.replace(temporary, target)
+        write_record(args.write, out, inputs=[args.data], seed=0)
 
 
 if __name__ == "__main__":

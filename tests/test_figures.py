@@ -7,7 +7,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 import esgap
-from esgap import charges, ewald, figures, slater
+from esgap import charges, ewald, figures, slater, validation
 from esgap.prose import quote
 
 
@@ -43,6 +43,24 @@ def test_force_figures(ax):
     ax.clear()
     figures.force_components(share, ax)
     assert sum(len(line.get_xdata()) for line in ax.get_lines()) == 2 * 42 * 3 + 2
+
+
+def test_held_out_figures(ax):
+    frames = esgap.read_frames(esgap.data_path("dft/gen0.xyz"))[1:5]
+    baseline = esgap.ElectrostaticBaseline({"Li": 0.5, "P": 2.5, "S": -1.0}, charges.qeq_exponents(), accuracy=1e-4)
+    errors = validation.held_out_errors(frames, baseline, n_bootstrap=20)
+    figures.force_parity(errors, ax)
+    assert sum(len(line.get_xdata()) for line in ax.get_lines()) == 4 * 42 * 3 + 2
+    ax.clear()
+    figures.energy_parity({"GAP": errors}, ax)
+    x, y = ax.get_lines()[0].get_data()
+    expected = [1e3 * baseline.get_potential_energy(a) / 42 for a in frames]
+    np.testing.assert_allclose(np.diff(y), np.diff(expected), atol=1e-6)
+    np.testing.assert_allclose(x.mean(), 0.0, atol=1e-9)
+    ax.clear()
+    figures.element_errors({"GAP": errors, "ES-GAP": errors}, ax)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["all", "Li", "P", "S", "S bridging", "S terminal"]
+    np.testing.assert_allclose(ax.containers[0].lines[0].get_ydata(), [errors.rmse[k] for k in errors.rmse if k != "energy"])
 
 
 def test_elements_keep_their_marks():

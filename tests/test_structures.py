@@ -12,15 +12,13 @@ def gen0():
     return esgap.read_frames(esgap.data_path("dft/gen0.xyz"))
 
 
-def test_same_seed_same_configurations(gen0):
-    """The shipped frames hold positions to 1e-8 A; rounded alike, the configurations made now are the same."""
-    again = structures.initial_configurations(gen0[0])
-    assert [a.info["name"] for a in again] == [a.info["name"] for a in gen0[1:]]
-    for new, old in zip(again, gen0[1:], strict=True):
-        np.testing.assert_allclose(np.round(new.positions, 8), old.positions, atol=1e-10)
-        assert new.info["config_type"] == old.info["config_type"]
-    other = structures.initial_configurations(gen0[0], n_thermal=1, n_mc=0, seed=1)
-    assert abs(other[0].positions - again[0].positions).max() > 0.01
+def test_seed_decides(gen0):
+    first, again, other = (structures.initial_configurations(gen0[0], n_thermal=2, n_mc=1, seed=s) for s in (1, 1, 2))
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a.positions, b.positions)
+        assert abs(a.positions - c.positions).max() > 0.01
+    assert [a.info["name"] for a in first] == ["gen0-000", "gen0-001", "gen0-002"]
+    assert first[2].info["relocated"] == 3
 
 
 def test_generation_0_is_complete_and_labelled(gen0):

@@ -6,8 +6,10 @@ import sys
 
 # command: (module of esgap, what it does); the module has add_<command>_arguments(parser) and <command>_command(args)
 COMMANDS = {
+    "frames": ("configurations", "write unlabelled configurations: generation 0, locality test"),
     "label": ("reference", "label configurations with CP2K or another calculator"),
     "relax": ("relax", "relax one structure with reference forces"),
+    "settings": ("convergence", "held-out errors of GAP and ES-GAP for several settings of the fit"),
 }
 
 

@@ -112,9 +112,10 @@ class _ChargedSystem:
     def _pair_vectors(self, positions, cell):
         """Vectors (p, 3) of all listed pairs and weights (p,): 1 within r_cut, else 0."""
         pairs, rebuilt = self.neighbours.update(positions, cell, (True, True, True))
-        if rebuilt:
+        if rebuilt:  # as it is whenever the cell changes
             self._list_pairs(pairs)
-        vectors = positions[self.j] - positions[self.i] + self.S @ cell
+            self.shift = self.S @ cell
+        vectors = positions[self.j] - positions[self.i] + self.shift
         r2 = np.einsum("ij,ij->i", vectors, vectors)
         near = (r2 < self.splitting.r_cut**2) & self.real
         if near.any() and r2[near].min() < COINCIDING**2:

@@ -69,3 +69,44 @@ def force_components(result, ax, limit=None):
     ax.plot([-limit, limit], [-limit, limit], color="k", lw=1)
     ax.set(xlabel="DFT force (eV/Å)", ylabel="baseline force (eV/Å)", xlim=(-limit, limit), ylim=(-limit, limit))
     ax.legend(markerscale=3)
+
+
+MODEL_COLOURS = {"GAP": "#0072b2", "ES-GAP": "#cc79a7"}
+MODEL_MARKERS = {"GAP": "o", "ES-GAP": "s"}
+
+
+def force_parity(errors, ax, limit=None):
+    """Model against DFT force components of held-out frames, by element. errors: `validation.Errors` of one model."""
+    for key in ("S", "Li", "P"):  # few P last, on top
+        ax.plot(errors.reference[key].ravel(), errors.model[key].ravel(), MARKERS[key], ms=3, alpha=0.5,
+                color=COLOURS[key], label=key, rasterized=True)
+    limit = limit or np.abs(errors.reference["all"]).max()
+    ax.plot([-limit, limit], [-limit, limit], color="k", lw=1)
+    ax.set(xlabel="DFT force (eV/Å)", ylabel="model force (eV/Å)", xlim=(-limit, limit), ylim=(-limit, limit))
+    ax.legend(markerscale=2)
+
+
+def energy_parity(errors, ax):
+    """Model against DFT energies of held-out frames, less the mean DFT energy. errors: {model: `validation.Errors`}."""
+    span = []
+    for name, e in errors.items():
+        zero = e.reference["energy"].mean()
+        ax.plot(*(1e3 * (x["energy"] - zero) for x in (e.reference, e.model)), MODEL_MARKERS.get(name, "^"), ms=5,
+                alpha=0.7, mfc="none", color=MODEL_COLOURS.get(name), label=name)
+        span += [1e3 * (e.reference["energy"] - zero)]
+    limits = [np.min(span), np.max(span)]
+    ax.plot(limits, limits, color="k", lw=1)
+    ax.set(xlabel="DFT energy (meV/atom)", ylabel="model energy (meV/atom)")
+    ax.legend()
+
+
+def element_errors(errors, ax):
+    """Force errors by element and kind of S, models side by side; bars: bootstrap standard errors."""
+    for k, (name, e) in enumerate(errors.items()):
+        keys = [key for key in e.rmse if key != "energy"]
+        x = np.arange(len(keys)) + 0.2 * (k - (len(errors) - 1) / 2)
+        ax.errorbar(x, [e.rmse[key] for key in keys], yerr=[e.error[key] for key in keys], ls="none", capsize=3,
+                    marker=MODEL_MARKERS.get(name, "^"), color=MODEL_COLOURS.get(name), label=name)
+        ax.set_xticks(np.arange(len(keys)), keys)
+    ax.set(ylabel="force RMSE, held out (eV/Å)", ylim=(0, None))
+    ax.legend()

@@ -102,7 +102,7 @@ def locality_configurations(atoms, seed=SEED, plan=((6.0, 8), (7.0, 4), (5.0, 4)
                 frame = perturb_outside(atoms, c.index, radius, rng)
                 frame.info.update(name=f"locality-{c.index:02d}-{radius:.1f}-{n}", kind=c.kind)
                 frames.append(frame)
-    for frame in frames:
+    for frame in frames:  # they come without labels
         frame.calc = None
         frame.arrays.pop("hirshfeld", None)
         for key in ("reference", "program"):

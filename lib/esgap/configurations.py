@@ -1,0 +1,38 @@
+"""python -m esgap frames: write the configurations that are to be labelled, each set from its seed."""
+from .locality import SEED as LOCALITY_SEED
+from .locality import locality_configurations
+from .store import only_writer, write_frames
+from .structures import crystal, initial_configurations
+
+
+def generation_0(seed=20211109):
+    """The crystal and the 80 configurations of generation 0."""
+    atoms = crystal()
+    atoms.calc = None
+    atoms.arrays.pop("hirshfeld", None)
+    return [atoms, *initial_configurations(atoms, seed=seed)]
+
+
+def locality(seed=LOCALITY_SEED):
+    """The 1x2x1 cell (84 atoms) and its configurations for the locality test."""
+    return locality_configurations(crystal() * (1, 2, 1), seed=seed)
+
+
+SETS = {"gen0": generation_0, "locality": locality}
+
+
+def add_frames_arguments(parser):
+    parser.add_argument("set", choices=SETS, help="which set")
+    parser.add_argument("output", help="extended XYZ file to write")
+    parser.add_argument("--seed", type=int, help="another seed than that of the shipped data")
+
+
+def frames_command(args):
+    frames = SETS[args.set](**({} if args.seed is None else {"seed": args.seed}))
+    for atoms in frames:
+        for key in ("reference", "program"):
+            atoms.info.pop(key, None)
+    with only_writer(args.output):
+        write_frames(args.output, frames)
+    print(f"{args.output}: {len(frames)} configurations; label them with: python -m esgap label {args.output} OUT.xyz")
+    return 0

@@ -1,0 +1,108 @@
+"""How held-out errors of GAP and ES-GAP depend on the settings of the fit: one variable at a time from a centre, and
+some together.
+
+GAP and ES-GAP of one setting share sparse points and design matrix; only the labels differ. Units eV, A.
+"""
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .calculators import ElectrostaticBaseline, es_gap
+from .charges import qeq_exponents
+from .fit import FitSettings, fit_gap
+from .soap import Soap
+from .store import data_path, file_hash, only_writer, read_frames, read_record, write_record
+from .validation import KINDS, SHORT_CONTACT, held_out_errors, mark_short_contacts, split
+
+PROVISIONAL_CHARGES = {"Li": 0.5, "P": 2.5, "S": -1.0}  # e, half the formal ones, until the locality test gives others
+CENTRE = {"cutoff": 5.0, "n_max": 6, "l_max": 3, "n_sparse": 200}
+STEPS = ({"n_sparse": 100}, {"n_sparse": 300}, {"n_sparse": 400}, {"cutoff": 4.0}, {"cutoff": 6.0},
+         {"n_max": 4, "l_max": 3}, {"n_max": 8, "l_max": 4}, {"cutoff": 6.0, "n_max": 8, "l_max": 4, "n_sparse": 400},
+         {"n_sparse": 800}, {"n_max": 8, "l_max": 4, "n_sparse": 800})
+MOST_P = 300       # sparse points of P: generation 0 has few environments of it, 6 a frame
+ATOM_SIGMA = 0.5   # A
+RMSE_DIGITS = 6
+
+
+def provisional_baseline():
+    """The electrostatic baseline with provisional charges and QEq's exponents."""
+    return ElectrostaticBaseline(PROVISIONAL_CHARGES, qeq_exponents())
+
+
+def fit_settings(cutoff, n_max, l_max, n_sparse, seed=0):
+    """FitSettings of one row: short contacts weighed down, e0 from the data, default sigmas."""
+    return FitSettings(Soap(n_max, l_max, ATOM_SIGMA, cutoff), kinds=KINDS, e0="fit", seed=seed,
+                       n_sparse={"Li": n_sparse, "P": min(n_sparse, MOST_P), "S": n_sparse})
+
+
+def fit_pair(train, settings, baseline, progress=False):
+    """GAP and ES-GAP on one design matrix -> ({"GAP": Fit, "ES-GAP": Fit}, {"GAP": calculator, ...})."""
+    gap = fit_gap(train, settings, progress=progress)
+    es = fit_gap(train, settings, baseline=baseline, design=gap.design)
+    return {"GAP": gap, "ES-GAP": es}, {"GAP": gap.calculator, "ES-GAP": es_gap(es.calculator, baseline)}
+
+
+def settings_rows():
+    """The settings compared, the centre first -> list of dicts."""
+    return [CENTRE, *({**CENTRE, **step} for step in STEPS)]
+
+
+def add_settings_arguments(parser):
+    parser.add_argument("--frames", type=Path, default=data_path("dft/gen0.xyz"), help="labelled frames")
+    parser.add_argument("--output", type=Path, default=data_path("runs/gen0-settings.json"), help="the table, JSON")
+    parser.add_argument("--seed", type=int, default=0, help="of the split and of the sparse points")
+
+
+def settings_command(args):
+    """Fit and compare; a finished setting is on disk at once, and the same command goes on after it."""
+    frames = mark_short_contacts(read_frames(args.frames))
+    train, test = split(frames, seed=args.seed)
+    about = {"held_out": [a.info["name"] for a in test], "n_train": len(train), "charges": PROVISIONAL_CHARGES,
+             "short_contact_A": SHORT_CONTACT, "kinds": KINDS, "seed": args.seed}
+    with only_writer(args.output):
+        done = _finished(args.output, about, file_hash(args.frames))
+        for row in tqdm([r for r in settings_rows() if r not in [d["settings"] for d in done]], "settings"):
+            done.append({"settings": row, **_compared(train, test, row, args.seed)})
+            write_record(args.output, {**about, "rows": done}, inputs=[args.frames], seed=args.seed,
+                         command="python -m esgap settings")
+    return 0
+
+
+def _finished(path, about, frames_hash):
+    """Rows of the file at `path` if it was made from the same frames in the same way, else none."""
+    if not path.exists():
+        return []
+    old = read_record(path)
+    same = all(old.get(k) == v for k, v in about.items()) and frames_hash in old["made_by"]["inputs"].values()
+    return old["rows"] if same else []
+
+
+def _compared(train, test, row, seed):
+    baseline = provisional_baseline()
+    fits, calculators = fit_pair(train, fit_settings(**row, seed=seed), baseline)
+    errors = {name: held_out_errors(test, calc) for name, calc in calculators.items()}
+    difference = errors["ES-GAP"].minus(errors["GAP"])
+    soap = fits["GAP"].model.terms[0].soap
+    return {"n_components": soap.n_components, "n_points": [len(t.X) for t in fits["GAP"].model.terms],
+            "train_force_rmse": {name: round(fit.rmse["force"], RMSE_DIGITS) for name, fit in fits.items()},
+            "rmse": {name: _rounded(e.rmse) for name, e in errors.items()},
+            "error": {name: _rounded(e.error) for name, e in errors.items()},
+            "difference": _rounded(difference.value), "difference_error": _rounded(difference.error)}
+
+
+def _rounded(values):
+    return {k: round(v, RMSE_DIGITS) for k, v in values.items()}
+
+
+def settings_table(record, key="all"):
+    """Markdown table of a stored comparison: RMSE on held-out frames of forces (group `key`) and energies."""
+    lines = ["| cutoff | orders | points | forces, GAP | ES-GAP | less GAP | energies, GAP | ES-GAP |",
+             "|:--" * 8 + "|", "| Å | n/l | Li, S | meV/Å | meV/Å | meV/Å | meV/atom | meV/atom |"]
+    for row in record["rows"]:
+        s, models = row["settings"], [(row["rmse"][m], row["error"][m]) for m in ("GAP", "ES-GAP")]
+        cells = [f"{s['cutoff']:.0f}", f"{s['n_max']}/{s['l_max']}", str(max(row["n_points"])),
+                 *(f"{1e3 * x[key]:.0f} ± {1e3 * bar[key]:.0f}" for x, bar in models),
+                 f"{1e3 * row['difference'][key]:+.0f} ± {1e3 * row['difference_error'][key]:.0f}",
+                 *(f"{x['energy']:.1f} ± {bar['energy']:.1f}" for x, bar in models)]
+        lines.append("| " + " | ".join(c.replace(" ", "\N{NO-BREAK SPACE}") for c in cells) + " |")
+    return "\n".join(lines)
