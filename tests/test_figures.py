@@ -60,7 +60,8 @@ def test_held_out_figures(ax):
     ax.clear()
     figures.element_errors({"GAP": errors, "ES-GAP": errors}, ax)
     assert [t.get_text() for t in ax.get_xticklabels()] == ["all", "Li", "P", "S", "S bridging", "S terminal"]
-    np.testing.assert_allclose(ax.containers[0].lines[0].get_ydata(), [errors.rmse[k] for k in errors.rmse if k != "energy"])
+    drawn = ax.containers[0].lines[0].get_ydata().astype(float)
+    np.testing.assert_allclose(drawn, [errors.rmse[k] for k in errors.rmse if k != "energy"])
 
 
 def test_elements_keep_their_marks():
