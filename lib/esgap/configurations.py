@@ -1,6 +1,6 @@
 """python -m esgap frames: write the configurations that are to be labelled, each set from its seed."""
-from .locality import SEED as LOCALITY_SEED
-from .locality import locality_configurations
+from .spheres import SEED as LOCALITY_SEED
+from .spheres import locality_configurations
 from .store import only_writer, write_frames
 from .structures import crystal, initial_configurations
 

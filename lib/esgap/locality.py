@@ -1,110 +1,170 @@
 """Force locality: how much the force on an atom changes when only atoms beyond a radius move.
 
-After V. L. Deringer, G. Csanyi, Phys. Rev. B 95, 094203 (2017): freeze all atoms within a sphere, displace those
-outside, and look at forces inside. Their standard deviation over displacements is a lower bound on the force error of
-any potential with that cutoff. One sphere serves many cutoffs: an atom at distance d from its centre has a frozen
-neighbourhood of radius R - d.
-Units: A, eV/A. Displacements are those of about 800 K.
+After V. L. Deringer, G. Csanyi, Phys. Rev. B 95, 094203 (2017): everything within a radius r of an atom is frozen,
+what lies outside is displaced N times, and
+
+    e(r)^2 = < sum_m |F_m - <F>|^2 / 3 (N - 1) >_atoms                              per force component, eV/A
+
+is the variance no function of the frozen neighbourhood can follow: e(r) is a lower bound on the force RMSE of a
+potential whose forces reach r. (Energies of atoms cut off at r_c make forces that reach up to 2 r_c, since the
+neighbours' energies count, too.) One frozen sphere serves many r: for each frozen atom, r is the smallest distance
+at which a displaced atom is found in any of the N displacements. Beyond the sphere's own radius a periodic cell has
+frozen atoms again, the images of the sphere, so that large r are tested in some directions only and e(r) is, if
+anything, too small there. The configurations come from `spheres`.
+Units: A, eV/A.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase.geometry import get_distances
 
-from .neighbours import neighbour_pairs
-from .structures import sulfur_species, thermal, thiophosphate_units
+from .spheres import atom_kinds
 
-SPLIT_UNIT = 0.07  # A rms by axis, atoms bonded to frozen ones: sqrt(kT/k) at 800 K for a P-S bond of 15 eV/A^2
-SHORTEST = {"LiS": 2.0, "LiP": 2.4, "LiLi": 2.4, "PS": 1.8, "SS": 2.8}  # A; closer contacts are not met at 800 K
-SEED = 20170309
+ELEMENTS = ("Li", "P", "S")
+STILL = 1e-6  # A; an atom that differs by less between frames has not been displaced
 
 
-def distances_from(atoms, centre):
-    """Distance (n,) in A of every atom from the nearest image of atom `centre`."""
-    return get_distances(atoms.positions[[centre]], atoms.positions, cell=atoms.cell, pbc=atoms.pbc)[1][0]
+@dataclass(frozen=True, eq=False)
+class FrozenForces:
+    """Force changes of atoms with frozen neighbourhoods, one row for each atom and displacement of the surroundings.
 
-
-def perturb_outside(atoms, centre, radius, rng, scale=1.0):
-    """Copy of `atoms` with every atom further than `radius` from `centre` displaced, all others where they were.
-
-    P-S units that lie outside as a whole move as rigid bodies (`structures.thermal`), Li move freely; atoms of a unit
-    that the sphere cuts are displaced one by one, since their frozen neighbours allow no rotation. Independent
-    displacements sometimes collide: drawn again until no contact is shorter than in `SHORTEST`.
-    info: centre, frozen radius. Raises ValueError if nothing is outside or no draw is free of short contacts.
+    `change` is F_m - <F>, the mean over the N displacements of that sphere, times sqrt(N/(N-1)), so that its mean
+    square is an unbiased variance.
     """
-    inside = distances_from(atoms, centre) <= radius
-    if inside.all():
-        raise ValueError(f"no atom is further than {radius} A from atom {centre}: use a larger cell or smaller radius")
-    for _ in range(1000):
-        new = _displaced(atoms, inside, rng, scale)
-        if not too_close(new):
-            new.info.update(config_type="locality", centre=int(centre), radius=float(radius))
-            return new
-    raise ValueError(f"1000 displacements at scale {scale} all had contacts shorter than {SHORTEST}: lower the scale")
+
+    change: np.ndarray  # (n, 3) eV/A
+    radius: np.ndarray  # (n,) A, up to which the atom's neighbourhood is frozen
+    kind: np.ndarray  # (n,) str, one of `spheres.KINDS`
+    element: np.ndarray  # (n,) str
+    frame: np.ndarray  # (n,) int, which displacement, counted through all spheres
+    sphere: np.ndarray  # (n_frames,) int, which sphere a displacement belongs to
+
+    def minus(self, other):
+        """What is left when the changes of the same atoms in another set of forces are subtracted."""
+        if self.change.shape != other.change.shape or not (np.array_equal(self.frame, other.frame)
+                                                           and np.allclose(self.radius, other.radius)):
+            raise ValueError("the two sets of frozen forces belong to different frames: make both from one list")
+        return replace(self, change=self.change - other.change)
+
+    def chosen(self, who="all"):
+        """(n,) True for the rows of `who`: "all", an element or a kind. ValueError names what there is."""
+        if who == "all":
+            return np.ones(len(self.radius), bool)
+        mask = (self.element == who) | (self.kind == who)
+        if not mask.any():
+            raise ValueError(f"no frozen atom is {who!r}; there are all, "
+                             f"{', '.join(dict.fromkeys([*self.element.tolist(), *self.kind.tolist()]))}")
+        return mask
 
 
-def _displaced(atoms, inside, rng, scale):
-    new = thermal(atoms, rng, scale)
-    for members, _ in thiophosphate_units(atoms):
-        if inside[members].any():
-            new.positions[members] = atoms.positions[members] + SPLIT_UNIT * scale * rng.normal(size=(len(members), 3))
-    new.positions[inside] = atoms.positions[inside]
-    return new
+def frozen_forces(frames, calculator=None):
+    """Collect the force changes in `frames` with info["centre"] and info["radius"] -> `FrozenForces`.
 
-
-def too_close(atoms):
-    """True if any two atoms are closer than `SHORTEST` allows for their elements."""
-    pairs = neighbour_pairs(atoms.positions, atoms.cell.array, atoms.pbc, max(SHORTEST.values()))
-    symbols = np.array(atoms.get_chemical_symbols())
-    limit = np.array([SHORTEST.get(a + b, SHORTEST.get(b + a, 0.0)) for a, b in
-                      zip(symbols[pairs.i], symbols[pairs.j], strict=True)])
-    d = atoms.positions[pairs.j] - atoms.positions[pairs.i] + pairs.S @ atoms.cell.array
-    return bool(((d**2).sum(1) < limit**2).any())
-
-
-@dataclass(frozen=True)
-class Centre:
-    """An atom to put a sphere around: index and what it is."""
-
-    index: int
-    kind: str  # "Li", "P in PS4", "P in P2S7", "terminal S", "bridging S"
-
-
-def inequivalent_centres(atoms):
-    """One atom of each kind, and two inequivalent Li (least and most S within 3 A) -> tuple of `Centre`.
-
-    Of several equal candidates the first in the file is taken.
+    Forces are the labels of the frames, or those of an ASE calculator. Spheres with a single displacement, and frames
+    that are no displacement of a sphere (the crystal itself), are left out. Raises ValueError if nothing is left, or
+    if no atom is frozen or none displaced.
     """
-    size = {m: len(members) for members, _ in thiophosphate_units(atoms) for m in members}
-    species, symbols = sulfur_species(atoms), np.array(atoms.get_chemical_symbols())
-    in_unit = np.array([size.get(k, 0) for k in range(len(atoms))])
-    first = {"P in PS4": (symbols == "P") & (in_unit == 5), "P in P2S7": (symbols == "P") & (in_unit == 9),
-             "terminal S": species == "terminal", "bridging S": species == "bridging"}
-    li = np.flatnonzero(symbols == "Li")
-    near = np.array([((distances_from(atoms, k) < 3.0) & (symbols == "S")).sum() for k in li])
-    chosen = [Centre(int(li[near.argmin()]), "Li"), Centre(int(li[near.argmax()]), "Li")]
-    return (*chosen, *(Centre(int(np.flatnonzero(mask)[0]), kind) for kind, mask in first.items()))
+    groups = {}
+    for atoms in frames:
+        if "radius" in atoms.info:
+            groups.setdefault((int(atoms.info["centre"]), float(atoms.info["radius"])), []).append(atoms)
+    groups = {key: members for key, members in groups.items() if len(members) > 1}
+    if not groups:
+        raise ValueError(f"none of the {len(frames)} frames belong to a sphere with two or more displacements: give "
+                         "frames of `python -m esgap frames locality`, with centre and radius in their info")
+    rows, sphere = [], []
+    for number, members in enumerate(groups[key] for key in sorted(groups)):
+        frozen, radius = frozen_radii(members)
+        forces = np.array([_forces(a, calculator)[frozen] for a in members])  # (N, n_frozen, 3)
+        change = (forces - forces.mean(0)) * np.sqrt(len(members) / (len(members) - 1))
+        kinds, elements = (x[frozen] for x in (atom_kinds(members[0]), np.array(members[0].get_chemical_symbols())))
+        for one in change:
+            rows.append((one, radius, kinds, elements, np.full(len(frozen), len(sphere))))
+            sphere.append(number)
+    return FrozenForces(*(np.concatenate(x) for x in zip(*rows, strict=True)), np.array(sphere))
 
 
-def locality_configurations(atoms, seed=SEED, plan=((6.0, 8), (7.0, 4), (5.0, 4))):
-    """Configurations of the locality test in a supercell `atoms`: itself, then every centre in turn, so that a part of
-    the list is already a complete if noisier test.
+def frozen_radii(members):
+    """Atoms (n,) that are in the same place in all `members`, and up to which distance (n,) in A nothing else moves."""
+    first, positions = members[0], np.array([a.positions for a in members])
+    moved = np.ptp(positions, axis=0).max(1) > STILL
+    frozen = np.flatnonzero(~moved)
+    if not len(frozen) or not moved.any():
+        raise ValueError(f"of the {len(first)} atoms around atom {first.info.get('centre')} {moved.sum()} move: the "
+                         "frames of one sphere must have some atoms in common and some displaced")
+    return frozen, np.min([get_distances(first.positions[frozen], p[moved], cell=first.cell, pbc=first.pbc)[1].min(1)
+                           for p in positions], axis=0)
 
-    plan: (frozen radius in A, displacements per centre). info holds name, centre, kind and radius.
+
+def _forces(atoms, calculator):
+    return atoms.get_forces() if calculator is None else calculator.get_property("forces", atoms.copy())
+
+
+@dataclass(frozen=True, eq=False)
+class LocalityCurve:
+    """Locality error against frozen radius, each with its bootstrap standard error; NaN where there are no atoms."""
+
+    radius: np.ndarray  # (k,) A
+    value: np.ndarray  # (k,) eV/A per component; the length of the vector is sqrt(3) times this
+    error: np.ndarray  # (k,)
+    n_atoms: np.ndarray  # (k,) different frozen atoms behind each value
+    draws: np.ndarray  # (n_bootstrap, k)
+    who: str = "all"
+
+    def at(self, radius):
+        """Value and error at one of the radii."""
+        k = np.flatnonzero(np.isclose(self.radius, radius))
+        if not len(k):
+            raise ValueError(f"no locality error at {radius} A; there are {self.radius.tolist()}")
+        return float(self.value[k[0]]), float(self.error[k[0]])
+
+    def __str__(self):
+        rows = zip(self.radius, self.value, self.error, self.n_atoms, strict=True)
+        return "\n".join(f"{self.who:>12} {r:4.1f} A: {v:.3f} +- {e:.3f} eV/A ({n} atoms)" for r, v, e, n in rows)
+
+
+def locality_curve(forces, radii, who="all", width=0.5, n_bootstrap=1000, seed=0):
+    """Locality error of `FrozenForces` in windows of `width` around `radii` (A) -> `LocalityCurve`.
+
+    who: "all" (as many of each element as there happen to be; see `by_composition`), an element or a kind. The
+    bootstrap draws displacements within each sphere; it does not know how different other atoms of a kind would be.
     """
-    reference = atoms.copy()
-    reference.info = {"name": "locality-crystal", "config_type": "locality"}
-    frames, centres = [reference], inequivalent_centres(atoms)
-    for radius, count in plan:
-        for n in range(count):
-            for c in centres:
-                rng = np.random.default_rng([seed, c.index, round(100 * radius), n])
-                frame = perturb_outside(atoms, c.index, radius, rng)
-                frame.info.update(name=f"locality-{c.index:02d}-{radius:.1f}-{n}", kind=c.kind)
-                frames.append(frame)
-    for frame in frames:  # they come without labels
-        frame.calc = None
-        frame.arrays.pop("hirshfeld", None)
-        for key in ("reference", "program"):
-            frame.info.pop(key, None)
-    return frames
+    radii, rows = np.atleast_1d(np.asarray(radii, float)), forces.chosen(who)
+    n_frames = len(forces.sphere)
+    squares, counts, n_atoms = np.zeros((n_frames, len(radii))), np.zeros((n_frames, len(radii))), []
+    for k, r in enumerate(radii):
+        window = rows & (np.abs(forces.radius - r) <= width / 2 + 1e-9)
+        np.add.at(squares[:, k], forces.frame[window], (forces.change[window] ** 2).sum(1))
+        counts[:, k] = 3 * np.bincount(forces.frame[window], minlength=n_frames)
+        first = np.unique(forces.sphere, return_index=True)[1]  # one displacement of each sphere
+        n_atoms.append(int(np.isin(forces.frame[window], first).sum()))
+    weights = resampling_weights(forces.sphere, n_bootstrap, seed)
+    value, draws = _root_mean(squares.sum(0), counts.sum(0)), _root_mean(weights @ squares, weights @ counts)
+    return LocalityCurve(radii, value, _spread(draws), np.array(n_atoms), draws, who)
+
+
+def by_composition(curves, atoms):
+    """Combine the curves of elements in the proportions of `atoms`: what an RMSE over all its atoms is bounded by."""
+    share = {c.who: list(atoms.symbols).count(c.who) / len(atoms) for c in curves}
+    if abs(sum(share.values()) - 1) > 1e-9:
+        raise ValueError(f"curves of {', '.join(share)} do not cover {atoms.symbols}: give one for each element")
+    value, draws = (np.sqrt(sum(share[c.who] * getattr(c, x) ** 2 for c in curves)) for x in ("value", "draws"))
+    return LocalityCurve(curves[0].radius, value, _spread(draws), sum(c.n_atoms for c in curves), draws, "all")
+
+
+def resampling_weights(sphere, n_bootstrap, seed):
+    """How often each displacement is drawn (n_bootstrap, n_frames), with replacement within its sphere."""
+    rng, weights = np.random.default_rng(seed), np.zeros((n_bootstrap, len(sphere)))
+    for s in np.unique(sphere):
+        members = np.flatnonzero(sphere == s)
+        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), n_bootstrap)
+    return weights
+
+
+def _root_mean(squares, counts):
+    return np.sqrt(np.divide(squares, counts, out=np.full(np.shape(squares), np.nan), where=counts > 0))
+
+
+def _spread(draws):
+    known = ~np.isnan(draws).all(0)
+    return np.where(known, np.nanstd(np.where(known, draws, 0.0), axis=0, ddof=1), np.nan)
