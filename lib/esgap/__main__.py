@@ -9,6 +9,7 @@ COMMANDS = {
     "frames": ("configurations", "write unlabelled configurations: generation 0, locality test"),
     "label": ("reference", "label configurations with CP2K or another calculator"),
     "relax": ("relax", "relax one structure with reference forces"),
+    "charges": ("charge_fit", "charges of the baseline from the locality test"),
     "settings": ("convergence", "held-out errors of GAP and ES-GAP for several settings of the fit"),
 }
 

@@ -12,13 +12,15 @@ Paper: charges are chosen to minimise the locality error at 6 A. Units: e, A, 1/
 """
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
 
 from .calculators import ElectrostaticBaseline
-from .charges import neutral_charges
+from .charges import FITTED, neutral_charges, qeq_exponents
 from .locality import frozen_forces, resampling_weights
+from .store import data_path, only_writer, read_frames, write_record
 
 ACCURACY = 1e-6  # of the lattice sums, relative: far below the noise of DFT forces
 STARTS = ((1.0, 5.0), (0.5, 0.5), (0.5, -1.0), (0.1, 3.0))  # e, Li and P (or the first two free elements)
@@ -183,3 +185,25 @@ def force_charges(frames, zeta, n_bootstrap=200, seed=0):
     target = np.concatenate([a.get_forces() for a in frames])
     block = np.repeat(np.arange(len(frames)), [len(a) for a in frames])
     return fit_charges(target, ForceBasis(forces, frames[0], zeta), block, None, n_bootstrap, seed)
+
+
+def add_charges_arguments(parser):
+    parser.add_argument("frames", nargs="?", type=Path, default=data_path("dft/locality.xyz"),
+                        help="labelled frames of the locality test (default: the shipped ones)")
+    parser.add_argument("output", nargs="?", type=Path, default=data_path(FITTED), help="JSON record to write")
+    parser.add_argument("--cutoff", type=float, default=6.0, help="A (default 6, as in the paper)")
+    parser.add_argument("--bootstrap", type=int, default=1000, help="resamplings (default 1000)")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def charges_command(args):
+    """Fit the charges of the baseline to the locality test and store them with what made them."""
+    frames, zeta = read_frames(args.frames), qeq_exponents()
+    fit = locality_charges(frames, zeta, args.cutoff, n_bootstrap=args.bootstrap, seed=args.seed)
+    with only_writer(args.output):
+        write_record(args.output, {
+            "charges": fit.charges, "error": fit.error, "zeta": zeta, "cutoff": args.cutoff, "before": fit.before,
+            "after": fit.after, "gain": fit.gain, "n_displacements": len(frozen_forces(frames).sphere)},
+            inputs=[args.frames], seed=args.seed)
+    print(fit)
+    return 0

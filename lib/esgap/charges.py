@@ -12,8 +12,10 @@ from ase.units import Bohr
 
 from .claims import literature
 from .slater import exponent_1s
+from .store import data_path, read_record
 
 FORMAL = {"Li": 1.0, "P": 5.0, "S": -2.0}  # e
+FITTED = "runs/charges.json"  # written by `python -m esgap charges`
 
 
 def qeq_exponents():
@@ -22,6 +24,12 @@ def qeq_exponents():
     QEq (Rappe & Goddard 1991) uses ns clouds, zeta_ns = lambda (2n+1) a0 / (2 R); `data/literature.toml`.
     """
     return {s: exponent_1s(p["zeta"] / Bohr, p["n"]) for s, p in literature("qeq").items() if isinstance(p, dict)}
+
+
+def fitted_charges():
+    """Charges in e by element that minimise the locality error at 6 A, and their standard errors -> (dict, dict)."""
+    record = read_record(data_path(FITTED))
+    return record["charges"], record["error"]
 
 
 def neutral_charges(atoms, charges, by="S"):

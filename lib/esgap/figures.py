@@ -110,3 +110,57 @@ def element_errors(errors, ax):
         ax.set_xticks(np.arange(len(keys)), keys)
     ax.set(ylabel="force RMSE, held out (eV/Å)", ylim=(0, None))
     ax.legend()
+
+
+KIND_STYLE = {  # colour by element; line and marker tell the kinds of one element apart
+    "all": ("all", "-", "D"), "Li": ("Li", "-", "o"), "P": ("P", "--", "s"), "S": ("S", "-.", "^"),
+    "P in PS4": ("P", "-", "s"), "P in P2S7": ("P", "--", "P"),
+    "terminal S": ("S", "-", "^"), "bridging S": ("S", ":", "v"),
+}
+
+
+def locality(curves, ax, label="{}"):
+    """Locality errors against the frozen radius; bars: bootstrap standard errors. curves: `locality.LocalityCurve`s."""
+    for k, c in enumerate(curves):
+        element, line, marker = KIND_STYLE.get(c.who, (c.who, "-", "o"))
+        there = np.isfinite(c.value)
+        shift = 0.03 * (k - (len(curves) - 1) / 2)  # so that the bars can be told apart
+        ax.errorbar(c.radius[there] + shift, c.value[there], yerr=c.error[there], ls=line, marker=marker, capsize=3,
+                    color=COLOURS.get(element), label=label.format(c.who))
+    ax.set(xlabel="frozen radius (Å)", ylabel="locality error of the force (eV/Å)", ylim=(0, None))
+    ax.legend()
+
+
+def locality_change(before, after, ax):
+    """By how much a baseline lowers the locality error, per cent, with the errors of that (same bootstrap draws)."""
+    for k, (b, a) in enumerate(zip(before, after, strict=True)):
+        element, line, marker = KIND_STYLE.get(b.who, (b.who, "-", "o"))
+        there = np.isfinite(b.value)
+        change = 100 * (a.value / b.value - 1)[there]
+        bars = 100 * np.nanstd((a.draws / b.draws)[:, there], axis=0, ddof=1)
+        ax.errorbar(b.radius[there] + 0.03 * (k - 1), change, yerr=bars, ls=line, marker=marker, capsize=3,
+                    color=COLOURS.get(element), label=b.who)
+    ax.axhline(0, color="k", lw=1)
+    ax.set(xlabel="frozen radius (Å)", ylabel="change of the locality error (%)")
+    ax.legend()
+
+
+def charge_map(fit, ax, marks=None, limits=((-0.2, 1.2), (-3.0, 5.5)), n=121):
+    """Residual locality error over the charges of Li and P, less that without charges; the optimum and its scatter.
+
+    fit: `charge_fit.ChargeFit`; marks: {label: charges by element} of other sets to show.
+    """
+    li, p = (np.linspace(*limit, n) for limit in limits)
+    change = 100 * (fit.residual.rms(np.meshgrid(li, p, indexing="ij")) / fit.before - 1)
+    levels = [-50, -40, -30, -20, -10, -5, 0, 10, 25, 50, 100, 200, 400]
+    norm = mpl.colors.TwoSlopeNorm(0, levels[0], levels[-1])
+    filled = ax.contourf(li, p, change.T, levels, cmap="RdBu_r", norm=norm, extend="both")
+    lines = ax.contour(li, p, change.T, levels, colors="k", linewidths=0.5)
+    ax.clabel(lines, fmt="%+d %%", fontsize=8)
+    ax.plot(*fit.draws.T, ".", color="k", ms=2, alpha=0.4)
+    ax.plot(fit.charges["Li"], fit.charges["P"], "*", color="w", mec="k", ms=16, label="optimum")
+    for marker, (label, q) in zip("osP^vX", (marks or {}).items(), strict=False):
+        ax.plot(q["Li"], q["P"], marker, color="w", mec="k", ms=9, label=label)
+    ax.set(xlabel="charge of Li (e)", ylabel="charge of P (e)", xlim=limits[0], ylim=limits[1])
+    ax.legend(loc="lower right", frameon=True)
+    return filled
