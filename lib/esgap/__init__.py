@@ -9,9 +9,10 @@ jax.config.update("jax_enable_x64", True)  # before any array exists: energies m
 from .calculators import ElectrostaticBaseline, UniformField, es_gap  # noqa: E402
 from .fit import FitSettings, fit_gap  # noqa: E402
 from .gap_calculator import GAP  # noqa: E402
+from .models import load_model, save_model  # noqa: E402
 from .soap import Soap  # noqa: E402
 from .store import data_path, read_frames  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = ["GAP", "ElectrostaticBaseline", "FitSettings", "Soap", "UniformField", "data_path", "es_gap", "fit_gap",
-           "read_frames"]
+           "load_model", "read_frames", "save_model"]

@@ -37,14 +37,14 @@ def data_path(name=""):
     return folder / name
 
 
-def write_atomically(path, text):
-    """Write `text` to `path` so that at any moment the file has its old content or all of the new."""
+def write_atomically(path, content):
+    """Write text (UTF-8) or bytes to `path` so that at any moment the file has its old content or all of the new."""
     path, temporary = Path(path), None
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False,
-                                         encoding="utf-8") as file:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp",
+                                         delete=False) as file:
             temporary = file.name
-            file.write(text)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -231,6 +231,25 @@ class FrameStore:
             for part in self.parts.iterdir():
                 part.unlink()
             self.parts.rmdir()
+
+
+def write_arrays(path, header, **arrays):
+    """Write numpy arrays and a dict of plain values as one compressed .npz, atomically; nothing is pickled."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_arrays(path):
+    """What `write_arrays` wrote -> (header, dict of arrays). A damaged or missing file is an error that names it."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return json.loads(str(arrays.pop("header"))), arrays
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no file {path}: it is made by the command that its README names") from None
+    except Exception as error:  # zipfile, numpy and json each have their own
+        raise ValueError(f"{path} is not a file of arrays written by esgap ({error}): make it again") from error
 
 
 def file_hash(path):
