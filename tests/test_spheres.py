@@ -16,7 +16,7 @@ def test_inside_is_frozen_and_outside_moves(supercell):
     inside = spheres.distances_from(supercell, 16) <= 6.0
     assert (moved[inside] == 0).all()
     assert (moved[~inside] > 0).all()
-    assert not spheres.too_close(frame)
+    assert len(spheres.short_contacts(frame)[0]) == 0
     assert frame.info["centre"] == 16
     assert frame.info["radius"] == 6.0
 
@@ -43,10 +43,13 @@ def test_the_set_is_reproducible_and_any_beginning_of_it_is_balanced(supercell):
 
 def test_short_contacts_are_seen():
     atoms = structures.crystal()
-    assert not spheres.too_close(atoms)
+    assert len(spheres.short_contacts(atoms)[0]) == 0
     li, s = np.flatnonzero(atoms.symbols == "Li")[0], np.flatnonzero(atoms.symbols == "S")[0]
     atoms.positions[li] = atoms.positions[s] + [0, 0, 1.9]
-    assert spheres.too_close(atoms)
+    i, j, d = spheres.short_contacts(atoms)
+    k = list(zip(i.tolist(), j.tolist(), strict=True)).index((li, s))
+    assert d[k] == pytest.approx(1.9)
+    assert (li, s) not in zip(*(x.tolist() for x in spheres.short_contacts(atoms, 0.9)[:2]), strict=True)
 
 
 def test_refusals(supercell):

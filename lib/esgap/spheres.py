@@ -36,7 +36,7 @@ def perturb_outside(atoms, centre, radius, rng, scale=1.0):
         raise ValueError(f"no atom is further than {radius} A from atom {centre}: use a larger cell or smaller radius")
     for _ in range(1000):
         new = _displaced(atoms, inside, rng, scale)
-        if not too_close(new):
+        if not len(short_contacts(new)[0]):
             new.info.update(config_type="locality", centre=int(centre), radius=float(radius))
             return new
     raise ValueError(f"1000 displacements at scale {scale} all had contacts shorter than {SHORTEST}: lower the scale")
@@ -51,14 +51,15 @@ def _displaced(atoms, inside, rng, scale):
     return new
 
 
-def too_close(atoms):
-    """True if any two atoms are closer than `SHORTEST` allows for their elements."""
-    pairs = neighbour_pairs(atoms.positions, atoms.cell.array, atoms.pbc, max(SHORTEST.values()))
+def short_contacts(atoms, fraction=1.0):
+    """Pairs closer than `fraction` of what `SHORTEST` allows for their elements -> i, j (n,), distances (n,) in A."""
+    pairs = neighbour_pairs(atoms.positions, atoms.cell.array, atoms.pbc, fraction * max(SHORTEST.values()))
     symbols = np.array(atoms.get_chemical_symbols())
     limit = np.array([SHORTEST.get(a + b, SHORTEST.get(b + a, 0.0)) for a, b in
                       zip(symbols[pairs.i], symbols[pairs.j], strict=True)])
-    d = atoms.positions[pairs.j] - atoms.positions[pairs.i] + pairs.S @ atoms.cell.array
-    return bool(((d**2).sum(1) < limit**2).any())
+    d = np.linalg.norm(atoms.positions[pairs.j] - atoms.positions[pairs.i] + pairs.S @ atoms.cell.array, axis=1)
+    short = d < fraction * limit
+    return pairs.i[short], pairs.j[short], d[short]
 
 
 def atom_kinds(atoms):
