@@ -58,3 +58,7 @@ def refusing():
 
 def no_calculator():
     return "a word"
+
+
+def weak():
+    return MorsePotential(**{**PARAMETERS, "epsilon": 0.02})

@@ -10,6 +10,7 @@ COMMANDS = {
     "label": ("reference", "label configurations with CP2K or another calculator"),
     "relax": ("relax", "relax one structure with reference forces"),
     "charges": ("charge_fit", "charges of the baseline from the locality test"),
+    "train": ("generations", "the training loop: sample, label, fit, generation after generation"),
     "md": ("dynamics", "molecular dynamics with a stored potential"),
     "settings": ("convergence", "held-out errors of GAP and ES-GAP for several settings of the fit"),
 }
