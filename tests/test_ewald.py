@@ -8,7 +8,7 @@ from ase.build import bulk
 from ase.stress import voigt_6_to_full_3x3_stress
 from scipy.special import erfc
 
-from esgap import ElectrostaticBaseline, ewald, slater
+from esgap import ElectrostaticBaseline, claims, ewald, slater
 from esgap.neighbours import neighbour_pairs
 
 CHARGES = {"Li": 0.6, "P": 1.05, "S": -0.75}
@@ -25,22 +25,33 @@ def skew_cell():
     return atoms
 
 
-# A = -E r0 / C per formula unit, r0 the nearest distance. Johnson & Templeton, J. Chem. Phys. 34, 2004 (1961).
-MADELUNG = {
-    "rocksalt": (1.747564594633182, {"Na": 1, "Cl": -1}, "NaCl", 0.5),
-    "cesiumchloride": (1.762674773070988, {"Cs": 1, "Cl": -1}, "CsCl", np.sqrt(3) / 2),
-    "zincblende": (1.638055053388789, {"Zn": 1, "S": -1}, "ZnS", np.sqrt(3) / 4),
-    "fluorite": (5.03878488, {"Ca": 2, "F": -1}, "CaF2", np.sqrt(3) / 4),
-}
+MADELUNG = claims.literature("madelung")
 
 
-@pytest.mark.parametrize("structure", MADELUNG)
+@pytest.mark.parametrize("formula", MADELUNG)
 @pytest.mark.parametrize("a", [2.0, 6.0, 20.0])
-def test_madelung_constants_with_default_settings(structure, a):
-    constant, charges, formula, r0 = MADELUNG[structure]
-    atoms = bulk(formula, structure, a=a)
-    atoms.calc = ElectrostaticBaseline(charges)
-    assert -atoms.get_potential_energy() * r0 * a / ewald.COULOMB == pytest.approx(constant, rel=1e-8)
+def test_madelung_constants_with_default_settings(formula, a):
+    known = MADELUNG[formula]
+    atoms = bulk(formula, known["lattice"], a=a)
+    atoms.calc = ElectrostaticBaseline(known["charges"])
+    constant = -atoms.get_potential_energy() * known["nearest"] * a / ewald.COULOMB
+    assert constant == pytest.approx(known["constant"], rel=1e-8)
+
+
+def test_madelung_constants_by_series_of_closed_form():
+    """NaCl, Benson: 12 pi sum sech^2. CsCl through Born's basic potential b. The others by superposing lattices.
+
+    Formulas as in OEIS A085469 and A181152. Per formula unit, E(ZnS) = [E(NaCl) + E(CsCl of half the edge)] / 2 and
+    E(CaF2) = 2 E(ZnS) + E(CsCl of half the edge).
+    """
+    n, m = np.meshgrid(np.arange(40), np.arange(40))
+    nacl = 12 * np.pi * (1 / np.cosh(np.pi / 2 * np.hypot(2 * n + 1, 2 * m + 1)) ** 2).sum()
+    s = np.hypot(n + 1, m + 1)
+    b = 3.5 * np.log(2) - np.pi / 2 - 4 * ((2 + (-1.0) ** (n + 1)) / (np.sinh(np.pi * s) * s)).sum()
+    cscl = np.sqrt(3) * (3 * b + nacl) / 4
+    zns = np.sqrt(3) / 4 * nacl + cscl / 2
+    series = {"NaCl": nacl, "CsCl": cscl, "ZnS": zns, "CaF2": 2 * zns + cscl}
+    assert series == pytest.approx({name: known["constant"] for name, known in MADELUNG.items()}, rel=1e-14)
 
 
 @pytest.mark.parametrize("zeta", [None, ZETA, {"Li": 0.47, "P": 6.0, "S": np.inf}, {"Li": 0.7, "P": 0.71, "S": 0.7}])

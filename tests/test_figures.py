@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 
 import esgap
 from esgap import charges, ewald, figures, slater, validation
-from esgap.prose import quote
 
 
 @pytest.fixture
@@ -66,8 +65,3 @@ def test_held_out_figures(ax):
 
 def test_elements_keep_their_marks():
     assert len(set(figures.COLOURS.values())) == len(set(figures.MARKERS.values())) == 4
-
-
-def test_only_finite_numbers_are_quoted():
-    with pytest.raises(ValueError, match="barrier is nan: nothing to quote in the text"):
-        quote(barrier=np.float64("nan"))

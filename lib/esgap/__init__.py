@@ -2,7 +2,14 @@
 
 Units everywhere: A, eV, e, fs; stress in eV/A^3 with ASE's sign. Double precision throughout.
 """
-import jax
+import os
+
+# Without its fusion emitters XLA compiles twice as fast, and what it compiles is no slower (measured, jax 0.10.2).
+FLAG = "--xla_cpu_use_fusion_emitters"
+if FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{FLAG}=false {os.environ.get('XLA_FLAGS', '')}".strip()
+
+import jax  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)  # before any array exists: energies must cancel to 1e-9 eV
 

@@ -106,7 +106,8 @@ class _ChargedSystem:
         if self.kernel_cell is not None and np.array_equal(cell, self.kernel_cell):
             return
         self.box = ewald.index_box(cell, self.splitting.k_cut)
-        self.kernel = _kernel_and_slope(cell, self.splitting.alpha, self.splitting.k_cut, self.screening, box=self.box)
+        self.kernel = jax.device_put(
+            ewald.kernel_and_slope(cell, self.splitting.alpha, self.splitting.k_cut, self.screening, self.box))
         self.inverse, self.kernel_cell = np.linalg.inv(cell), cell.copy()
 
     def _pair_vectors(self, positions, cell):
@@ -129,7 +130,7 @@ class _ChargedSystem:
         keep = (pairs.i < pairs.j) | ((pairs.i == pairs.j) & (pairs.S[:, ::-1] @ first > 0))
         n = int(keep.sum())
         if n > self.capacity:
-            self.capacity = int(1.1 * n) + 64
+            self.capacity = _common_size(1.05 * n + 32)
         pad = (0, self.capacity - n)
         self.i, self.j = np.pad(pairs.i[keep], pad), np.pad(pairs.j[keep], pad)
         self.S = np.pad(pairs.S[keep].astype(float), (pad, (0, 0)))
@@ -144,6 +145,11 @@ class _ChargedSystem:
             shape=(len(self.q), self.capacity))
 
 
+def _common_size(n):
+    """At least n, from sizes in steps of 9 % that all calculators share, so that they also share compiled code."""
+    return int(np.ceil(2 ** (np.ceil(8 * np.log2(n)) / 8)))
+
+
 @partial(jax.jit, static_argnames="box")
 def _value_and_gradients(vectors, fractional, near, constants, pair_constants, kernel, box):
     """Energy; its gradients by pair vectors, fractional coordinates and charges; the kernel's share of dE/dstrain."""
@@ -153,11 +159,6 @@ def _value_and_gradients(vectors, fractional, near, constants, pair_constants, k
     energy, (*gradients, g_kernel) = jax.value_and_grad(ewald.energy_of_parts, argnums=(0, 1, 2, 3))(
         vectors, fractional, charges, values, membership, (i, j, near), alpha, pair_screening, screening, box)
     return energy, gradients, ewald.strain_derivative(g_kernel, values, *slope)
-
-
-@partial(jax.jit, static_argnames="box")
-def _kernel_and_slope(*args, box):
-    return ewald.reciprocal_kernel(*args, box), ewald.kernel_slope(*args, box)
 
 
 class UniformField(Calculator):

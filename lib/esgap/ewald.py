@@ -156,16 +156,19 @@ class Kernel(NamedTuple):
     zero: jnp.ndarray  # (s, s) 1/A, the k = 0 terms
 
 
-def reciprocal_vectors(cell, k_cut, box):
-    """Wave vectors (2, n_k, 3) in 1/A of the indices (h, k, +l) and (h, k, -l), and how often each counts (2, n_k)."""
+def reciprocal_vectors(cell, k_cut, box, xp=jnp):
+    """Wave vectors (2, n_k, 3) in 1/A of the indices (h, k, +l) and (h, k, -l), and how often each counts (2, n_k).
+
+    xp: numpy where nothing is differentiated.
+    """
     H, K, L = box
     h, k, l = (x.ravel() for x in np.meshgrid(np.arange(H + 1), np.arange(-K, K + 1), np.arange(L + 1), indexing="ij"))
     index = np.stack([np.stack([h, k, l], -1), np.stack([h, k, -l], -1)])
-    vectors = index @ (2 * jnp.pi * jnp.linalg.inv(cell).T)
+    vectors = index @ (2 * np.pi * xp.linalg.inv(cell).T)
     keep = ((vectors**2).sum(-1) <= k_cut**2) & index.any(-1)
     keep = keep & np.stack([np.ones(len(l), bool), l > 0])  # l = 0 belongs to the +l part alone
     # S(-k) is the conjugate of S(k): vectors with h > 0 stand for their opposites too; the plane h = 0 holds both
-    return vectors, jnp.where(keep, np.where(h == 0, 1.0, 2.0), 0.0)
+    return vectors, xp.where(keep, np.where(h == 0, 1.0, 2.0), 0.0)
 
 
 def reciprocal_kernel(cell, alpha, k_cut, screening, box):
@@ -173,21 +176,39 @@ def reciprocal_kernel(cell, alpha, k_cut, screening, box):
     vectors, multiplicity = reciprocal_vectors(cell, k_cut, box)
     prefactor = 2 * jnp.pi / jnp.abs(jnp.linalg.det(cell))
     k2 = jnp.where(multiplicity > 0, (vectors**2).sum(-1), 1.0)
-    # k = 0: the background that neutralises the Gaussians, and the screening, which is short-ranged
-    zero = -1 / (4 * alpha**2) - _screening_transform(jnp.zeros(()), alpha, screening)
-    return Kernel(prefactor * multiplicity * _kernel_of_k2(k2, alpha, screening), prefactor * zero)
+    return Kernel(prefactor * multiplicity * _kernel_of_k2(k2, alpha, screening),
+                  prefactor * _kernel_at_zero(alpha, screening))
 
 
 def _kernel_of_k2(k2, alpha, screening):
     return jnp.exp(-k2 / (4 * alpha**2)) / k2 - _screening_transform(k2, alpha, screening)
 
 
-def kernel_slope(cell, alpha, k_cut, screening, box):
-    """Derivative of the kernel's values with respect to k^2 (s, s, 2, n_k), and the wave vectors (2, n_k, 3)."""
-    vectors, multiplicity = reciprocal_vectors(cell, k_cut, box)
-    k2 = jnp.where(multiplicity > 0, (vectors**2).sum(-1), 1.0)
-    _, slope = jax.jvp(lambda x: _kernel_of_k2(x, alpha, screening), (k2,), (jnp.ones_like(k2),))
-    return 2 * jnp.pi / jnp.abs(jnp.linalg.det(cell)) * multiplicity * slope, vectors
+def _kernel_at_zero(alpha, screening):
+    """k = 0: the background that neutralises the Gaussians, and the screening, which is short-ranged."""
+    return -1 / (4 * alpha**2) - _screening_transform(jnp.zeros(()), alpha, screening)
+
+
+@jax.jit
+def _kernel_slice(k2, alpha, screening):
+    values, slopes = jax.jvp(lambda x: _kernel_of_k2(x, alpha, screening), (k2,), (jnp.ones_like(k2),))
+    return values, slopes, _kernel_at_zero(alpha, screening)
+
+
+def kernel_and_slope(cell, alpha, k_cut, screening, box, slice_size=4096):
+    """`reciprocal_kernel` as numbers, and the derivative of its values with respect to k^2 with the wave vectors.
+
+    In slices of one size, so that one compilation serves every cell and splitting.
+    -> Kernel, (slopes (s, s, 2, n_k), vectors (2, n_k, 3))
+    """
+    vectors, multiplicity = reciprocal_vectors(cell, k_cut, box, np)
+    k2 = np.where(multiplicity > 0, (vectors**2).sum(-1), 1.0)
+    padded = np.pad(k2.ravel(), (0, -k2.size % slice_size), constant_values=1.0)
+    parts = [jax.device_get(_kernel_slice(x, alpha, screening)) for x in padded.reshape(-1, slice_size)]
+    values, slopes = (np.concatenate(x, -1)[..., :k2.size] for x in list(zip(*parts, strict=True))[:2])
+    prefactor = 2 * np.pi / abs(np.linalg.det(cell))
+    values, slopes = (prefactor * multiplicity * x.reshape(*x.shape[:-1], *k2.shape) for x in (values, slopes))
+    return Kernel(values, prefactor * parts[0][2]), (slopes, vectors)
 
 
 def strain_derivative(gradient, kernel, slope, vectors):
