@@ -10,6 +10,7 @@ is a quartic polynomial in q; its gradient is exact, and the map and the bootstr
 when all charges change sign: the solution with q_Li > 0 is given.
 Paper: charges are chosen to minimise the locality error at 6 A. Units: e, A, 1/A, eV/A.
 """
+from copy import copy
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -59,6 +60,12 @@ class ForceBasis:
         for k, (a, b) in enumerate(self.pairs):
             out[k, a] += q[b]
             out[k, b] += q[a]
+        return out
+
+    def rows(self, chosen):
+        """The same for some of the forces: chosen (n,) indices or booleans along their first axis."""
+        out = copy(self)
+        out.basis = self.basis[:, chosen]
         return out
 
     def forces(self, q):
@@ -132,7 +139,7 @@ def fit_charges(target, basis, block, groups=None, n_bootstrap=200, seed=0):
     draws, gains = [], []
     for w in resampling_weights(groups, n_bootstrap, seed):
         drawn = Residual(basis, *(np.tensordot(w, m, 1) for m in moments))
-        draws.append(drawn.minimise(starts=(q, *STARTS)))
+        draws.append(drawn.minimise(starts=(q, STARTS[1])))
         gains.append(drawn.rms(0 * q) - drawn.rms(q))
     every = [basis.charges(x) for x in draws]
     before, after = float(residual.rms(0 * q)), float(residual.rms(q))
@@ -155,26 +162,23 @@ def near(forces, cutoff, width, who="all"):
     return rows
 
 
-def locality_basis(frames, zeta, cutoff=6.0, width=1.0, who="all"):
-    """`ForceBasis` of the force changes near `cutoff` (A) in `frames`; zeta: exponents in 1/A by element."""
-    def changes(calculator):
-        forces = frozen_forces(frames, calculator)
-        return forces.change[near(forces, cutoff, width, who)]
-
-    return ForceBasis(changes, frames[0], zeta)
+def locality_basis(frames, zeta):
+    """`ForceBasis` of all force changes in `frames`; zeta: exponents in 1/A by element, None for point charges."""
+    return ForceBasis(lambda calculator: frozen_forces(frames, calculator).change, frames[0], zeta)
 
 
-def locality_charges(frames, zeta, cutoff=6.0, width=1.0, who="all", n_bootstrap=200, seed=0):
+def locality_charges(frames, zeta, cutoff=6.0, width=1.0, who="all", n_bootstrap=200, seed=0, basis=None):
     """Charges that minimise the locality error of the labels of `frames` at `cutoff` (A) -> `ChargeFit`.
 
     Atoms count whose frozen radius is within width/2 of the cutoff, at 6 A the centres of the spheres and few others.
     zeta: Slater exponents in 1/A by element. who: which frozen atoms count (`FrozenForces.chosen`). With fewer than
     about eight displacements a sphere the bootstrap errors are too small (by a factor of two with three).
+    basis: `locality_basis(frames, zeta)` if it is there already.
     """
     dft = frozen_forces(frames)
     rows = near(dft, cutoff, width, who)
-    return fit_charges(dft.change[rows], locality_basis(frames, zeta, cutoff, width, who), dft.frame[rows], dft.sphere,
-                       n_bootstrap, seed)
+    basis = (basis or locality_basis(frames, zeta)).rows(rows)
+    return fit_charges(dft.change[rows], basis, dft.frame[rows], dft.sphere, n_bootstrap, seed)
 
 
 def force_charges(frames, zeta, n_bootstrap=200, seed=0):
