@@ -1,14 +1,18 @@
 """The lattice sum against Madelung constants, its own definition, and differences."""
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.io import read
 from ase.stress import voigt_6_to_full_3x3_stress
 from scipy.special import erfc
 
-from esgap import ElectrostaticBaseline, ewald, slater
+from esgap import ElectrostaticBaseline, data_path, ewald, slater
+from esgap.charges import qeq_exponents
 from esgap.neighbours import neighbour_pairs
 
 CHARGES = {"Li": 0.6, "P": 1.05, "S": -0.75}
@@ -69,6 +73,38 @@ def test_accuracy_is_what_was_asked_for(accuracy):
         scale = np.abs(exact.results["forces"]).max() if name == "forces" else abs(
             exact.results["energy"]) / atoms.get_volume()
         np.testing.assert_allclose(got.results[name], exact.results[name], atol=10 * accuracy * scale)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0], ids=["qeq", "compact"])
+@pytest.mark.parametrize("repeat", [(1, 1, 1), (1, 2, 1)], ids=["42 atoms", "84 atoms"])
+def test_accuracy_is_reached_in_the_electrolyte(factor, repeat):
+    """The requested accuracy bounds the relative error of the energy and of the forces (rms), with 2 to 4 in hand."""
+    atoms = read(data_path("dft/gen0.xyz"), 5) * repeat
+    given, zeta = {"Li": 0.5, "P": 2.5, "S": -1.0}, {s: factor * z for s, z in qeq_exponents().items()}
+
+    def results(accuracy):
+        calc = ElectrostaticBaseline(given, zeta, accuracy=accuracy)
+        calc.calculate(atoms)
+        return calc.results["energy"], calc.results["forces"]
+
+    energy, forces = results(1e-11)
+    for accuracy in (1e-4, 1e-6, 1e-8):
+        e, f = results(accuracy)
+        assert abs(e / energy - 1) < accuracy
+        assert np.linalg.norm(f - forces) < accuracy * np.linalg.norm(forces)
+
+
+def test_clouds_on_the_edge_of_being_shared():
+    """Exponents that differ little: their screening terms are large and cancel, wherever the splitting lies."""
+    atoms, zeta, results = skew_cell(), {"Li": 0.9, "P": 1.31, "S": 1.37}, []
+    splitting = ewald.choose_splitting(atoms.get_volume(), len(atoms), 1e-11, r_cut=16.0)
+    for g_split in (2 * 1.34, 3.0, 0.0):
+        calc = ElectrostaticBaseline(CHARGES, zeta, splitting=replace(splitting, g_split=g_split))
+        calc.calculate(atoms)
+        results.append(calc.results)
+    for other in results[:2]:
+        assert other["energy"] == pytest.approx(results[2]["energy"], rel=1e-9)
+        np.testing.assert_allclose(other["forces"], results[2]["forces"], atol=1e-7)
 
 
 def test_point_charge_sum_in_ten_naive_lines():

@@ -13,7 +13,7 @@ from ase.calculators.mixing import SumCalculator
 from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from . import ewald, realspace, slater
+from . import ewald, realspace
 from .neighbours import SkinList, neighbour_pairs
 
 NEUTRAL = 1e-6  # e; a net charge below this is rounding of the given charges
@@ -84,8 +84,7 @@ class _ChargedSystem:
         elements, self.species, counts = np.unique(atoms.numbers[self.order], return_inverse=True, return_counts=True)
         self.q, self.counts = q[self.order], tuple(counts.tolist())
         self.splitting = splitting or ewald.choose_splitting(atoms.get_volume(), len(atoms), accuracy)
-        rates, coefficients = slater.screening_table([zeta[chemical_symbols[z]] for z in elements])
-        self.screening = realspace.Screening(rates, coefficients, rates < self.splitting.g_split)
+        self.screening = realspace.Screening.of([zeta[chemical_symbols[z]] for z in elements], self.splitting.g_split)
         radial = realspace.radial_functions(self.splitting.alpha, self.splitting.r_cut, self.screening)
         self.radial = [jax.device_put(radial.towards(b, self.species)) for b in range(len(elements))]
         own = ewald.self_potential(self.splitting.alpha, self.screening)[self.species]

@@ -44,7 +44,7 @@ def choose_splitting(volume, n_atoms, accuracy=1e-8, r_cut=None):
     """
     if not 1e-14 <= accuracy <= 0.1:
         raise ValueError(f"accuracy is {accuracy}; choose a relative accuracy between 1e-14 and 0.1")
-    s2 = -np.log(accuracy) + 4.0  # both tails fall as exp(-s^2), with prefactors up to 10 for forces (measured)
+    s2 = -np.log(accuracy) + 1.5  # both tails fall as exp(-s^2), with prefactors up to 10 for forces (measured)
     if r_cut is None:  # where the cost of the pairs, ~ r^3, equals that of the structure factor, ~ 1/r^3 (measured)
         r_cut = (1e-3 * (1 + 100 / n_atoms) * s2**3 * volume**2 / n_atoms) ** (1 / 6)
     alpha = np.sqrt(s2) / r_cut

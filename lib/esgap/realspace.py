@@ -15,8 +15,10 @@ import numpy as np
 from numpy.polynomial import Chebyshev
 from scipy.special import erfc, erfcx
 
+from .slater import screening_table
+
 SQRT_PI = np.sqrt(np.pi)
-_TOLERANCE = 1e-13  # of p, which is 1 at r = 0
+_TOLERANCE = 1e-13  # of p, which is of the order of 1
 FAR = 1e6  # A, where empty slots lie
 
 
@@ -26,6 +28,16 @@ class Screening(NamedTuple):
     rates: np.ndarray  # (m, s, s) 1/A
     coefficients: np.ndarray  # (4, m, s, s)
     shared: np.ndarray  # (m, s, s) True where the term is shared with reciprocal space
+
+    @classmethod
+    def of(cls, zetas, g_split):
+        """Of clouds of exponents zetas (s,): terms that decay slower than g_split are shared (1/A).
+
+        Terms of one pair that decay alike stay together: they are large and of opposite sign.
+        """
+        rates, coefficients = screening_table(zetas)
+        slowest = np.where(coefficients.any(0), rates, np.inf).min(0, initial=np.inf)
+        return cls(rates, coefficients, rates < np.where(slowest < g_split, 2 * g_split, 0.0))
 
 
 class Radial(NamedTuple):
@@ -82,7 +94,8 @@ def _series(alpha, r_cut, screening, a, b):
     shared = screening.shared[:, a, b]
     terms = screening.rates[shared, a, b], screening.coefficients[:, shared, a, b]
     chebyshev = Chebyshev.interpolate(lambda r: smooth_part(r, alpha, *terms), 96, [0, r_cut])
-    degree = np.flatnonzero(np.abs(chebyshev.coef) > _TOLERANCE).max()
+    rounding = 1e-16 * np.abs(terms[1][0]).sum()  # of p: exponents that differ little have large coefficients
+    degree = np.flatnonzero(np.abs(chebyshev.coef) > max(_TOLERANCE, rounding)).max()
     # powers of x are safe here: p is bounded in the whole complex disc |x| < 1, not only between its nodes
     return chebyshev.truncate(degree + 1).convert(kind=np.polynomial.Polynomial, domain=[0, r_cut]).coef
 
