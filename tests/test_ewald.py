@@ -1,14 +1,18 @@
 """The lattice sum against Madelung constants, its own definition, and differences."""
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.io import read
 from ase.stress import voigt_6_to_full_3x3_stress
 from scipy.special import erfc
 
-from esgap import ElectrostaticBaseline, claims, ewald, slater
+from esgap import ElectrostaticBaseline, claims, data_path, ewald, slater
+from esgap.charges import qeq_exponents
 from esgap.neighbours import neighbour_pairs
 
 CHARGES = {"Li": 0.6, "P": 1.05, "S": -0.75}
@@ -82,6 +86,38 @@ def test_accuracy_is_what_was_asked_for(accuracy):
         np.testing.assert_allclose(got.results[name], exact.results[name], atol=10 * accuracy * scale)
 
 
+@pytest.mark.parametrize("factor", [1.0, 2.0], ids=["qeq", "compact"])
+@pytest.mark.parametrize("repeat", [(1, 1, 1), (1, 2, 1)], ids=["42 atoms", "84 atoms"])
+def test_accuracy_is_reached_in_the_electrolyte(factor, repeat):
+    """The requested accuracy bounds the relative error of the energy and of the forces (rms), with 2 to 4 in hand."""
+    atoms = read(data_path("dft/gen0.xyz"), 5) * repeat
+    given, zeta = {"Li": 0.5, "P": 2.5, "S": -1.0}, {s: factor * z for s, z in qeq_exponents().items()}
+
+    def results(accuracy):
+        calc = ElectrostaticBaseline(given, zeta, accuracy=accuracy)
+        calc.calculate(atoms)
+        return calc.results["energy"], calc.results["forces"]
+
+    energy, forces = results(1e-11)
+    for accuracy in (1e-4, 1e-6, 1e-8):
+        e, f = results(accuracy)
+        assert abs(e / energy - 1) < accuracy
+        assert np.linalg.norm(f - forces) < accuracy * np.linalg.norm(forces)
+
+
+def test_clouds_on_the_edge_of_being_shared():
+    """Exponents that differ little: their screening terms are large and cancel, wherever the splitting lies."""
+    atoms, zeta, results = skew_cell(), {"Li": 0.9, "P": 1.31, "S": 1.37}, []
+    splitting = ewald.choose_splitting(atoms.get_volume(), len(atoms), 1e-11, r_cut=16.0)
+    for g_split in (2 * 1.34, 3.0, 0.0):
+        calc = ElectrostaticBaseline(CHARGES, zeta, splitting=replace(splitting, g_split=g_split))
+        calc.calculate(atoms)
+        results.append(calc.results)
+    for other in results[:2]:
+        assert other["energy"] == pytest.approx(results[2]["energy"], rel=1e-9)
+        np.testing.assert_allclose(other["forces"], results[2]["forces"], atol=1e-7)
+
+
 def test_point_charge_sum_in_ten_naive_lines():
     atoms = skew_cell()
     q, alpha, cell = np.array([CHARGES[s] for s in atoms.symbols]), 0.6, atoms.cell.array
@@ -127,21 +163,19 @@ def test_one_function_gives_every_derivative():
     atoms = skew_cell()
     calc = ElectrostaticBaseline(CHARGES, ZETA, accuracy=1e-10)
     calc.calculate(atoms)
-    system = calc._system
-    _, near = system._pair_vectors(atoms.positions, atoms.cell.array)
+    system, order = calc._system, calc._system.order
 
     def energy(positions, strain, charges):
-        pairs = system.i, system.j, system.S, near
-        return ewald.energy(positions, atoms.cell.array, charges, system.membership, pairs, system.splitting,
-                            system.pair_screening, system.screening, strain)
+        return ewald.energy(positions, atoms.cell.array, charges, system.blocks, system.counts, system.splitting,
+                            system.screening, strain)
 
     value, (g, s, v) = jax.jit(jax.value_and_grad(energy, argnums=(0, 1, 2)))(
-        jnp.asarray(atoms.positions), jnp.zeros((3, 3)), jnp.asarray(system.q))
+        jnp.asarray(atoms.positions[order].T), jnp.zeros((3, 3)), jnp.asarray(system.q))
     assert float(value) == pytest.approx(calc.results["energy"], rel=1e-13)
-    np.testing.assert_allclose(calc.results["forces"], -g, atol=1e-11)
+    np.testing.assert_allclose(calc.results["forces"][order], -g.T, atol=1e-11)
     stress = voigt_6_to_full_3x3_stress(calc.results["stress"])
     np.testing.assert_allclose(stress, (s + s.T) / 2 / atoms.get_volume(), atol=1e-13)
-    np.testing.assert_allclose(calc.results["potential"], v, atol=1e-11)
+    np.testing.assert_allclose(calc.results["potential"][order], v, atol=1e-11)
 
 
 def test_accuracy_out_of_range():

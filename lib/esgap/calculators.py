@@ -6,15 +6,15 @@ Units: A, eV, e, V/A; stress in eV/A^3 with ASE's sign (positive under tension).
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.mixing import SumCalculator
 from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
-from scipy.sparse import csr_matrix
 
-from . import ewald, slater
-from .neighbours import SkinList
+from . import ewald, realspace
+from .neighbours import SkinList, neighbour_pairs
 
 NEUTRAL = 1e-6  # e; a net charge below this is rounding of the given charges
 COINCIDING = 1e-3  # A
@@ -50,115 +50,93 @@ class ElectrostaticBaseline(Calculator):
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
-        self._check(self.atoms)
-        if self._system is None or not self._system.fits(self.atoms):
-            self._system = _ChargedSystem(self.atoms, self.charges, self.zeta, self.accuracy, self.skin,
+        atoms = self.atoms
+        if not atoms.pbc.all():
+            raise ValueError(f"pbc is {atoms.pbc.tolist()}; the Ewald sum needs a cell periodic in all directions")
+        _check_positions(atoms)
+        if self._system is None or not self._system.fits(atoms):
+            self._system = None  # should the new one be refused
+            self._system = _ChargedSystem(atoms, self.charges, self.zeta, self.accuracy, self.skin,
                                           self._given_splitting)
-        self.results = self._system.evaluate(self.atoms.positions, self.atoms.cell.array)
+        self.results = self._system.evaluate(atoms.positions, atoms.cell.array)
 
     @property
     def splitting(self):
         """The `ewald.Splitting` in use after a calculation."""
         return self._system.splitting if self._system else self._given_splitting
 
-    def _check(self, atoms):
-        if not atoms.pbc.all():
-            raise ValueError(f"pbc is {atoms.pbc.tolist()}; the Ewald sum needs a cell periodic in all directions")
-        _check_geometry(atoms)
-        q = charge_of(atoms, self.charges, self.zeta)
+
+class _ChargedSystem:
+    """What is fixed while atoms move: species, radial functions, splitting, and arrays of constant shape.
+
+    Inside, atoms are sorted by species: `order`.
+    """
+
+    def __init__(self, atoms, charges, zeta, accuracy, skin, splitting):
+        _check_cell(atoms.cell.array)
+        q = charge_of(atoms, charges, zeta)
         if abs(q.sum()) > NEUTRAL:
             raise ValueError(f"charges sum to {q.sum():+.6g} e over {len(q)} atoms; the Ewald sum needs a neutral "
                              "cell: adjust `charges`")
-
-
-class _ChargedSystem:
-    """What is fixed while atoms move: species, screening terms, splitting, and padded pair arrays of constant shape."""
-
-    def __init__(self, atoms, charges, zeta, accuracy, skin, splitting):
         self.numbers, self.cell = atoms.numbers.copy(), atoms.cell.array.copy()
-        self.q = charge_of(atoms, charges)
-        elements, self.species = np.unique(atoms.numbers, return_inverse=True)
+        self.order = np.argsort(atoms.numbers, kind="stable")
+        self.rank = np.argsort(self.order)
+        elements, self.species, counts = np.unique(atoms.numbers[self.order], return_inverse=True, return_counts=True)
+        self.q, self.counts = q[self.order], tuple(counts.tolist())
         self.splitting = splitting or ewald.choose_splitting(atoms.get_volume(), len(atoms), accuracy)
-        rates, coefficients = slater.screening_table([zeta[chemical_symbols[z]] for z in elements])
-        self.screening = ewald.Screening(rates, coefficients, rates < self.splitting.g_split)
-        self.membership = np.eye(len(elements))[self.species]
-        self.constants = jax.device_put((self.q, self.membership, self.splitting.alpha, self.screening))
+        self.screening = realspace.Screening.of([zeta[chemical_symbols[z]] for z in elements], self.splitting.g_split)
+        radial = realspace.radial_functions(self.splitting.alpha, self.splitting.r_cut, self.screening)
+        self.radial = [jax.device_put(radial.towards(b, self.species)) for b in range(len(elements))]
+        own = ewald.self_potential(self.splitting.alpha, self.screening)[self.species]
+        self.constants = jax.device_put((self.q, own))
         self.neighbours = SkinList(self.splitting.r_cut, skin)
-        self.capacity, self.kernel_cell = 0, None
+        self.widths, self.kernel_cell = (0,) * len(elements), None
 
     def fits(self, atoms):
         """Same atoms in a cell similar enough (5 %) that splitting and array shapes still serve."""
         return (np.array_equal(atoms.numbers, self.numbers)
-                and np.allclose(atoms.cell.array, self.cell, rtol=0, atol=0.05 * np.abs(self.cell).max()))
+                and np.abs(atoms.cell.array - self.cell).max() <= 0.05 * np.abs(self.cell).max())
 
     def evaluate(self, positions, cell):
-        vectors, near = self._pair_vectors(positions, cell)
         self._update_kernel(cell)
-        value, (g_vec, g_frac, potential), g_strain = jax.device_get(_value_and_gradients(
-            vectors, positions @ self.inverse, near, self.constants, self.pair_constants, self.kernel, box=self.box))
-        forces = self.incidence @ g_vec - g_frac @ self.inverse.T
-        virial = vectors.T @ g_vec + g_strain
-        stress = (virial + virial.T) / (2 * abs(np.linalg.det(cell)))
-        return {"energy": float(value), "free_energy": float(value), "forces": forces, "potential": potential,
-                "energies": self.q * potential / 2, "stress": full_3x3_to_voigt_6_stress(stress)}
+        positions, n = positions[self.order], len(self.q)
+        pairs, rebuilt = self.neighbours.update(positions, cell, (True, True, True))
+        if rebuilt:  # as it is whenever the cell changes
+            slots, self.widths = realspace.into_slots(pairs, cell, self.species, self.widths)
+            self.blocks = list(zip(jax.device_put(slots), self.radial, strict=True))
+        flat = np.asarray(_value_and_gradients(positions, self.inverse, *self.constants, self.blocks, self.kernel,
+                                               counts=self.counts, box=self.box))
+        energy, nearest, strain = float(flat[0]), flat[1], flat[2:11].reshape(3, 3)
+        if nearest < COINCIDING**2:
+            self._name_coinciding(positions, cell)
+        gradient, potential = flat[11:11 + 3 * n].reshape(3, n), flat[11 + 3 * n:]
+        return {"energy": energy, "free_energy": energy, "forces": -gradient.T[self.rank],
+                "potential": potential[self.rank], "energies": (self.q * potential / 2)[self.rank],
+                "stress": full_3x3_to_voigt_6_stress((strain + strain.T) / (2 * self.volume))}
 
     def _update_kernel(self, cell):
         if self.kernel_cell is not None and np.array_equal(cell, self.kernel_cell):
             return
+        _check_cell(cell)
         self.box = ewald.index_box(cell, self.splitting.k_cut)
-        self.kernel = jax.device_put(
-            ewald.kernel_and_slope(cell, self.splitting.alpha, self.splitting.k_cut, self.screening, self.box))
-        self.inverse, self.kernel_cell = np.linalg.inv(cell), cell.copy()
+        self.kernel = jax.device_put(ewald.reciprocal_kernel(cell, self.splitting.alpha, self.splitting.k_cut,
+                                                             self.screening, self.box))
+        self.inverse, self.volume, self.kernel_cell = np.linalg.inv(cell), abs(np.linalg.det(cell)), cell.copy()
 
-    def _pair_vectors(self, positions, cell):
-        """Vectors (p, 3) of all listed pairs and weights (p,): 1 within r_cut, else 0."""
-        pairs, rebuilt = self.neighbours.update(positions, cell, (True, True, True))
-        if rebuilt:  # as it is whenever the cell changes
-            self._list_pairs(pairs)
-            self.shift = self.S @ cell
-        vectors = positions[self.j] - positions[self.i] + self.shift
-        r2 = np.einsum("ij,ij->i", vectors, vectors)
-        near = (r2 < self.splitting.r_cut**2) & self.real
-        if near.any() and r2[near].min() < COINCIDING**2:
-            p = np.flatnonzero(near)[r2[near].argmin()]
-            raise ValueError(f"atoms {self.i[p]} and {self.j[p]} are {np.sqrt(r2[p]):.2g} A apart: remove one of them")
-        return vectors, near.astype(float)
-
-    def _list_pairs(self, pairs):
-        """Keep each pair once and pad the arrays, with headroom, so that a rebuilt list does not recompile anything."""
-        first = np.array([1, 1e4, 1e8])  # sign of the first non-zero shift decides between S and -S
-        keep = (pairs.i < pairs.j) | ((pairs.i == pairs.j) & (pairs.S[:, ::-1] @ first > 0))
-        n = int(keep.sum())
-        if n > self.capacity:
-            self.capacity = _common_size(1.05 * n + 32)
-        pad = (0, self.capacity - n)
-        self.i, self.j = np.pad(pairs.i[keep], pad), np.pad(pairs.j[keep], pad)
-        self.S = np.pad(pairs.S[keep].astype(float), (pad, (0, 0)))
-        self.real = np.arange(self.capacity) < n
-        a, b = self.species[self.i], self.species[self.j]
-        self.pair_screening = ewald.Screening(*(x[..., a, b] for x in self.screening))
-        self.pair_constants = jax.device_put((self.i, self.j, self.pair_screening))
-        # forces = incidence @ dE/dvector: +1 at i and -1 at j, since the vector points from i to j
-        columns = np.arange(n)
-        self.incidence = csr_matrix(
-            (np.repeat([1.0, -1.0], n), (np.concatenate([self.i[:n], self.j[:n]]), np.tile(columns, 2))),
-            shape=(len(self.q), self.capacity))
+    def _name_coinciding(self, positions, cell):
+        pairs = neighbour_pairs(positions, cell, (True, True, True), 1.0)  # shorter cutoffs make bins by the million
+        r = np.linalg.norm(positions[pairs.j] - positions[pairs.i] + pairs.S @ cell, axis=1)
+        k = r.argmin()
+        i, j = sorted((self.order[pairs.i[k]], self.order[pairs.j[k]]))
+        raise ValueError(f"atoms {i} and {j} are {r[k]:.2g} A apart: remove one of them")
 
 
-def _common_size(n):
-    """At least n, from sizes in steps of 9 % that all calculators share, so that they also share compiled code."""
-    return int(np.ceil(2 ** (np.ceil(8 * np.log2(n)) / 8)))
-
-
-@partial(jax.jit, static_argnames="box")
-def _value_and_gradients(vectors, fractional, near, constants, pair_constants, kernel, box):
-    """Energy; its gradients by pair vectors, fractional coordinates and charges; the kernel's share of dE/dstrain."""
-    charges, membership, alpha, screening = constants
-    i, j, pair_screening = pair_constants
-    values, slope = kernel
-    energy, (*gradients, g_kernel) = jax.value_and_grad(ewald.energy_of_parts, argnums=(0, 1, 2, 3))(
-        vectors, fractional, charges, values, membership, (i, j, near), alpha, pair_screening, screening, box)
-    return energy, gradients, ewald.strain_derivative(g_kernel, values, *slope)
+@partial(jax.jit, static_argnames=("counts", "box"))
+def _value_and_gradients(positions, inverse, charges, own, blocks, kernel, counts, box):
+    """All of `ewald.energy_and_derivatives` in one array: energy, nearest, strain (9), positions (3 n), charges (n)."""
+    energy, by_positions, by_charges, by_strain, nearest = ewald.energy_and_derivatives(
+        positions.T, inverse, charges, own, blocks, kernel, counts, box)
+    return jnp.concatenate([jnp.stack([energy, nearest]), by_strain.ravel(), by_positions.ravel(), by_charges])
 
 
 class UniformField(Calculator):
@@ -234,9 +212,7 @@ def _check_positions(atoms):
         raise ValueError(f"position of atom {bad[0]} is {atoms.positions[bad[0]]}: positions must be finite")
 
 
-def _check_geometry(atoms):
-    _check_positions(atoms)
-    lengths = atoms.cell.lengths()
-    if not np.isfinite(atoms.cell.array).all() or abs(np.linalg.det(atoms.cell.array)) <= 1e-6 * lengths.prod():
-        raise ValueError(f"cell is singular, rows {atoms.cell.array.round(4).tolist()} A: "
-                         "give three independent vectors")
+def _check_cell(cell):
+    lengths = np.linalg.norm(cell, axis=1)
+    if not np.isfinite(cell).all() or abs(np.linalg.det(cell)) <= 1e-6 * lengths.prod():
+        raise ValueError(f"cell is singular, rows {cell.round(4).tolist()} A: give three independent vectors")

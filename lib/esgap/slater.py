@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import roots_jacobi
 
 # Below this |a-b|/(a+b) an integral over equal exponents replaces the closed form, which loses (a+b)^3/(a-b)^3 digits.
-NEARLY_EQUAL = 0.02
+NEARLY_EQUAL = 0.05
 _N_NODES = 6  # of that integral: exact to rounding up to the crossover
 
 

@@ -48,7 +48,7 @@ def mean_square_displacement(paths):
 
 
 def brownian_covariance(lags, n_frames):
-    """Covariance (k, k) of the MSDs of one Brownian component at `lags` (steps), in units of s^2, s its variance a step."""
+    """Covariance (k, k) of the MSDs of one Brownian component at `lags` (steps), in units of its s^2 (see above)."""
     lags = np.asarray(lags)
     out = np.empty((len(lags), len(lags)))
     for x, n in enumerate(lags):
