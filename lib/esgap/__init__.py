@@ -2,11 +2,13 @@
 
 Units everywhere: A, eV, e, fs; stress in eV/A^3 with ASE's sign. Double precision throughout.
 """
+import importlib.metadata
 import os
 
-# Without its fusion emitters XLA compiles twice as fast, and what it compiles is no slower (measured, jax 0.10.2).
+# Without its fusion emitters XLA compiles twice as fast, and what it compiles is no slower (measured with 0.10). Only
+# for that version: another may not know the flag, and XLA ends a program for a flag it does not know.
 FLAG = "--xla_cpu_use_fusion_emitters"
-if FLAG not in os.environ.get("XLA_FLAGS", ""):
+if importlib.metadata.version("jaxlib").startswith("0.10.") and FLAG not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{FLAG}=false {os.environ.get('XLA_FLAGS', '')}".strip()
 
 import jax  # noqa: E402
