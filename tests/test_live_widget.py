@@ -103,19 +103,27 @@ def kernel_is_ready(driver):
 
 
 def run_cell(driver, n):
-    """Run the current cell, the n-th to be run, with Shift+Enter; return when it has finished."""
+    """Run cell n (from 1) with Shift+Enter, pressed again if a busy page has lost it; return when it has finished."""
+    def prompt():
+        script = "return [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent)"
+        return driver.execute_script(script)[n - 1]
+
+    def started():
+        if prompt() == "[ ]:":
+            driver.execute_script(f"document.querySelectorAll('.jp-CodeCell .cm-content')[{n - 1}].focus()")
+            ActionChains(driver).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+            time.sleep(5)
+        return prompt() != "[ ]:"
+
     until(driver, lambda: kernel_is_ready(driver))
-    ActionChains(driver).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
-    prompts = "return [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent)"
-    until(driver, lambda: kernel_is_ready(driver) and f"[{n}]:" in driver.execute_script(prompts))
+    until(driver, started)
+    until(driver, lambda: kernel_is_ready(driver) and re.fullmatch(r"\[\d+\]:", prompt()))
 
 
 def test_view_in_jupyterlab(lab, tmp_path):
     with chromium() as driver:
         driver.get(f"{lab}/lab/tree/view.ipynb?reset")
         until(driver, lambda: driver.find_elements(By.CSS_SELECTOR, ".jp-CodeCell .cm-content"))
-        until(driver, lambda: kernel_is_ready(driver))
-        driver.execute_script("document.querySelector('.jp-CodeCell .cm-content').focus()")
         run_cell(driver, 1)
         (canvas,) = until(driver, lambda: driver.find_elements(By.CSS_SELECTOR, ".jp-OutputArea canvas"))
         driver.save_screenshot(tmp_path / "drawn.png")
