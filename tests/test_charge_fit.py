@@ -7,6 +7,8 @@ from scipy.optimize import check_grad
 
 import esgap
 from esgap import charge_fit, charges, locality, spheres, structures
+from esgap.__main__ import main
+from esgap.store import read_record, write_frames
 
 ZETA = charges.qeq_exponents()
 TRUE = {"Li": 0.62, "P": 1.35}  # e; S from neutrality
@@ -115,6 +117,22 @@ def test_charges_of_all_forces(baseline):
         new.calc = SinglePointCalculator(new, energy=0.0, forces=baseline.get_property("forces", a))
         made.append(new)
     assert charge_fit.force_charges(made, ZETA, n_bootstrap=3).charges["P"] == pytest.approx(TRUE["P"], abs=1e-4)
+
+
+def test_the_command_stores_what_made_the_charges(frames, tmp_path, capsys):
+    write_frames(tmp_path / "frames.xyz", frames)
+    assert main(["charges", str(tmp_path / "frames.xyz"), str(tmp_path / "q.json"), "--bootstrap", "5"]) == 0
+    record = read_record(tmp_path / "q.json")
+    assert record["charges"]["P"] == pytest.approx(TRUE["P"], abs=2e-4)
+    assert record["n_displacements"] == 18
+    assert len(record["made_by"]["inputs"]) == 1
+    assert "residual" in capsys.readouterr().out
+
+
+def test_the_stored_charges_are_neutral_in_the_crystal():
+    q, error = charges.fitted_charges()
+    assert sum(q[s] for s in structures.crystal().symbols) == pytest.approx(0.0, abs=1e-9)
+    assert all(error[s] > 0 for s in q)
 
 
 def test_refusals(frames):
