@@ -28,7 +28,7 @@ from esgap.fit import FitSettings, fit_gap
 from esgap.gap import SparseGAP, Term
 from esgap.gap_calculator import GAP
 from esgap.quip import write_model
-from esgap.soap import Soap
+from esgap.soap import Soap, reduced_points
 from esgap.store import write_record
 from esgap.validation import KINDS, mark_short_contacts
 
@@ -117,8 +117,8 @@ def report(row):
 
 def kernel_products(model, atoms):
     """The two matrix products of a step with the sparse points, as XLA does them, and their operations."""
-    p = [jnp.ones((int(np.sum(atoms.numbers == t.soap.Z)), t.X.shape[1])) for t in model.terms]
-    X = [jnp.asarray(t.X) for t in model.terms]
+    X = [jnp.asarray(reduced_points(t.X, t.soap)) for t in model.terms]
+    p = [jnp.ones((int(np.sum(atoms.numbers == t.soap.Z)), x.shape[1])) for t, x in zip(model.terms, X, strict=True)]
     f = jax.jit(lambda p, X: [((q @ x.T)**3) @ x for q, x in zip(p, X, strict=True)])
     return lambda: jax.block_until_ready(f(p, X)), sum(4 * len(q) * x.size for q, x in zip(p, X, strict=True))
 

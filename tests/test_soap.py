@@ -1,8 +1,6 @@
 """SOAP: QUIP's numbers, and what its functions must satisfy by themselves."""
-import jax
 import numpy as np
 import pytest
-from scipy.integrate import quad
 
 from esgap import soap as S
 from esgap.gap import Term, descriptors
@@ -40,44 +38,24 @@ def test_equals_quippy(name):
     assert np.abs(to_quip(p, soap) - expected).max() < 1e-12 * max(1.0, np.abs(expected).max())
 
 
-def test_radial_basis_is_orthonormal():
-    soap = Soap(6, 2, 0.5, 5.0)
-    r_n, W, centre = S.radial_basis(soap)
-    # c = G W are the coefficients of g_n(r) = exp(-a (r - r_n)^2) in the orthonormal basis: C W W^T C = overlap of g
-    inner = [[quad(lambda r, a=a, b=b: r**2 * np.exp(-soap.alpha * ((r - a)**2 + (r - b)**2)), 0, 20)[0] for a in r_n]
-             for b in r_n]
-    C = np.exp(-soap.alpha * (r_n[:, None] - r_n)**2)
-    assert np.allclose(C @ W @ W.T @ C, inner, atol=1e-7)
-    assert np.all(centre[1:] == 0)
-
-
-def test_harmonics_are_complete_and_orthonormal():
-    rng = np.random.default_rng(0)
-    u = rng.normal(size=(3, 5, 7))
-    u /= np.linalg.norm(u, axis=0)
-    v = np.roll(u, 1, -1)
-    cos = (u * v).sum(0)
-    pairs = zip(S.real_spherical_harmonics(*u, 6), S.real_spherical_harmonics(*v, 6), strict=True)
-    for l, (Yu, Yv) in enumerate(pairs):
-        legendre = np.polynomial.legendre.legval(cos, [0] * l + [1])
-        assert np.allclose((Yu * Yv).sum(1), (2 * l + 1) / (4 * np.pi) * legendre, atol=1e-13)  # addition theorem
-
-
-def test_radial_slope_is_the_derivative():
-    soap, r, h = Soap(5, 4, 0.5, 4.0), np.array([[1.3, 2.0, 3.4, 3.7, 3.99, 4.5]]), 1e-5
-    _, slope = jax.jvp(lambda x: S.radial_functions(x, soap), (r,), (np.ones_like(r),))
-    up, down = S.radial_functions(r + h, soap), S.radial_functions(r - h, soap)
-    for d, a, b in zip(slope, up, down, strict=True):
-        assert np.allclose(d, (a - b) / (2 * h), atol=1e-8)
-
-
 def test_square_points_undo_the_packing():
     soap, rng = Soap(3, 2, 0.5, 4.0, species_Z=(3, 16)), np.random.default_rng(0)
     C = [rng.normal(size=(4, soap.n_channels, 2 * l + 1)) for l in range(3)]
-    p = S.power_spectrum(C, Soap(3, 2, 0.5, 4.0, species_Z=(3, 16), normalise=False))
+    p = S.unnormalised_spectrum(C)
     X = rng.normal(size=(2, soap.n_components))
     direct = sum(np.einsum("mab,iac,ibc->im", B, c, c) for B, c in zip(S.square_points(X, soap), C, strict=True))
     assert np.allclose(p @ X.T, direct, atol=1e-11)
+
+
+def test_reduced_points_have_the_same_products():
+    """The Gaussian at the origin has no part with l > 0, so each of those orders has one radial function less."""
+    soap, rng = Soap(4, 2, 0.5, 4.0, species_Z=(3, 16)), np.random.default_rng(0)
+    C = [rng.normal(size=(5, 2 * (4 if l == 0 else 3), 2 * l + 1)) for l in range(3)]
+    full, X = S.full_coefficients(C, soap), rng.normal(size=(7, soap.n_components))
+    P, reduced = S.unnormalised_spectrum(C), S.reduced_points(X, soap)
+    assert reduced.shape[1] == P.shape[1] < X.shape[1]
+    assert np.allclose(P @ reduced.T, S.unnormalised_spectrum(full) @ X.T, atol=1e-11)
+    assert np.allclose((P * P).sum(1), (S.unnormalised_spectrum(full)**2).sum(1), rtol=1e-12)
 
 
 def test_order_is_a_permutation():

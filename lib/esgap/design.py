@@ -18,15 +18,15 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, qr, solve_triangular
 from tqdm import tqdm
 
+from .basis import pair_basis, radial_transform
 from .gap import Layout, PairTable, _descriptors, _power, padded_vectors
 from .neighbours import neighbour_pairs
 from .soap import (
     add_centre,
     centre_coefficients,
     density_coefficients,
-    pair_basis,
+    full_coefficients,
     power_spectrum,
-    radial_basis,
     square_points,
 )
 
@@ -60,7 +60,7 @@ class FrameTables:
     def _fill(self, atoms, pairs):
         key = tuple(atoms.numbers.tolist())
         if key not in self._tables:
-            self._tables[key] = PairTable(Layout(self.terms, atoms.numbers, chunk_rows=64), headroom=1.0)
+            self._tables[key] = PairTable(Layout(self.terms, atoms.numbers, chunk_rows=64), headroom=0)
         table = self._tables[key]
         table.set_pairs(pairs, atoms.cell.complete().array)
         return table, table.fill(atoms.positions, self.cutoff)
@@ -98,7 +98,8 @@ def _coefficient_gradients(vec, blocks, layout, soap, neighbour):
 
     neighbour (rows, K): atom in every slot (any number in empty slots, whose derivatives are zero).
     -> per block: (species channel, by_atom (rows, n_atoms, 3, n, m), by_strain (rows, 3, 3, n, m))."""
-    n, W = soap.n_max, jnp.asarray(radial_basis(soap)[1])
+    n = soap.n_max
+    W = [jnp.asarray(T @ U) for T, U in (radial_transform(soap, l) for l in range(soap.l_max + 1))]
     along = [jax.jvp(lambda v: pair_basis(v, soap), (vec,), (jnp.zeros_like(vec).at[x].set(1.0),)) for x in range(3)]
     (R, Y), n_atoms = along[0][0], int(layout.row_of_atom.size)
     out, end = [], 0
@@ -106,10 +107,10 @@ def _coefficient_gradients(vec, blocks, layout, soap, neighbour):
         slots, end = slice(end, end + width), end + width
         if s is None:
             continue
-        d = jnp.stack([jnp.concatenate([jnp.einsum("ink,imk->iknm", dR[l][..., slots], Y[l][..., slots])
-                                        + jnp.einsum("ink,imk->iknm", R[l][..., slots], dY[l][..., slots])
-                                        for l in range(soap.l_max + 1)], -1) for _, (dR, dY) in along], 2)
-        d = jnp.einsum("np,ikxnm->ikxpm", W, d)
+        d = [jnp.stack([jnp.einsum("ink,imk->iknm", dR[l][..., slots], Y[l][..., slots])
+                        + jnp.einsum("ink,imk->iknm", R[l][..., slots], dY[l][..., slots])
+                        for _, (dR, dY) in along], 2) for l in range(soap.l_max + 1)]
+        d = jnp.concatenate([jnp.einsum("np,ikxnm->ikxpm", w, x) for w, x in zip(W, d, strict=True)], -1)
         hit = (neighbour[:, slots, None] == jnp.arange(n_atoms)).astype(d.dtype)
         by_atom = jnp.einsum("ika,ikq->iaq", hit, d.reshape(*d.shape[:2], -1)).reshape(-1, n_atoms, 3, n, d.shape[-1])
         out.append((s, by_atom, jnp.einsum("yik,ikxq->ixyq", vec[:, :, slots], d.reshape(*d.shape[:3], -1))
@@ -138,9 +139,10 @@ def _chunk_rows(vec, weight, centre, neighbour, points, blocks, layout, deltas):
     shared, out = {}, []
     n_atoms = layout.row_of_atom.size
     for (soap, zeta), delta, (B, X) in zip(layout.terms, deltas, points, strict=True):
-        rows, key, M = layout.rows(soap), soap.density_key(), X.shape[0]
+        rows, key, M = layout.rows(soap), soap.of_any_centre(), X.shape[0]
         if key not in shared:
-            shared[key] = (density_coefficients(vec, blocks, layout.channels(soap), soap),
+            density = density_coefficients(vec, blocks, layout.channels(soap), soap)
+            shared[key] = (full_coefficients(density, soap),
                            _coefficient_gradients(vec, blocks, layout, soap, neighbour))
         C = add_centre([c[rows] for c in shared[key][0]], centre_coefficients(layout.row_elements[rows], soap))
         k, G = _kernel_and_gradient(C, soap, zeta, delta, B, X)

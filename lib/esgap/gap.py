@@ -16,7 +16,15 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from .neighbours import neighbour_pairs
-from .soap import Soap, add_centre, centre_coefficients, density_coefficients, power_spectrum
+from .soap import (
+    Soap,
+    add_centre,
+    centre_coefficients,
+    density_coefficients,
+    full_coefficients,
+    power_spectrum,
+    unnormalised_spectrum,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +99,13 @@ class Layout:
         self.row_elements = np.repeat(self.elements, per)
         self.terms = tuple((t.soap, float(t.zeta)) for t in terms)
         self._key = (tuple(self.row_elements.tolist()), self.terms)
+        self._hash = hash(self._key)
 
     def __eq__(self, other):
         return isinstance(other, Layout) and self._key == other._key
 
     def __hash__(self):
-        return hash(self._key)
+        return self._hash
 
     def rows(self, soap):
         """Slice of the rows whose centre the descriptor describes."""
@@ -112,12 +121,12 @@ class Layout:
 class PairTable:
     """Pairs dealt into padded slots: (chunks, rows, K), K in one block per neighbour element.
 
-    Block widths only grow, with `headroom`, so a compiled program serves as long as the pairs fit. `fill` then takes
-    the pairs that are within the cutoff now: pairs of the skin cost nothing in the program.
+    Block widths only grow, from n neighbours to n + headroom sqrt(n), as numbers of neighbours fluctuate: a compiled
+    program serves as long as the pairs fit. `fill` takes the pairs within the cutoff now, the skin's cost nothing.
     """
 
-    def __init__(self, layout, headroom=1.25, multiple=2):
-        self.layout, self.headroom, self.multiple = layout, headroom, multiple
+    def __init__(self, layout, headroom=1.0):
+        self.layout, self.headroom = layout, headroom
         self.blocks = (0,) * len(layout.elements)
 
     def set_pairs(self, pairs, cell):
@@ -136,38 +145,63 @@ class PairTable:
         count = np.bincount(key, minlength=n_rows * n_blocks)
         need = np.maximum(count.reshape(n_rows, n_blocks).max(0), 1)
         if np.any(need > self.blocks):
-            roomy = (np.ceil(need * self.headroom / self.multiple) * self.multiple).astype(int)
+            roomy = np.ceil(need + self.headroom * np.sqrt(need)).astype(int)
             self.blocks = tuple(np.where(need > self.blocks, roomy, self.blocks).tolist())
         first = np.cumsum((0, *self.blocks[:-1]))
         start = (np.arange(n_rows)[:, None] * sum(self.blocks) + first).ravel() - (np.cumsum(count) - count)
         return self.i[near], self.j[near], vec[near], start[key] + np.arange(len(key))
 
 
-def descriptors_of_vectors(vec, blocks, layout):
-    """One chunk: vec (3, rows, K) -> power spectra, one (rows of the term, D) per term."""
-    shared, out = {}, []
-    for soap, _ in layout.terms:
-        key = soap.density_key()
-        if key not in shared:
-            shared[key] = density_coefficients(vec, blocks, layout.channels(soap), soap)
-        rows = layout.rows(soap)
-        C = add_centre([c[rows] for c in shared[key]], centre_coefficients(layout.row_elements[rows], soap))
-        out.append(power_spectrum(C, soap))
+def _coefficients(vec, blocks, layout):
+    """One chunk: vec (3, rows, K) -> reduced coefficients of all rows, centre term included: {descriptor: list}."""
+    out = {}
+    for soap in {soap.of_any_centre(): None for soap, _ in layout.terms}:
+        C = density_coefficients(vec, blocks, layout.channels(soap), soap)
+        out[soap] = add_centre(C, centre_coefficients(layout.row_elements, soap))
     return out
 
 
 def _power(x, zeta):
-    return jax.lax.integer_pow(x, int(zeta)) if zeta.is_integer() else x**zeta
+    return jax.lax.integer_pow(x, int(zeta)) if float(zeta).is_integer() else x**zeta
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _sums_of_kernels(P, X, alpha, soap, zeta):
+    """sum_m alpha_m (p_i . X_m + sigma0^2)^zeta of every row i, P (rows, D') not yet normalised.
+
+    The two products with X are done in the precision of X, all else in that of P."""
+    return _sums_forward(P, X, alpha, soap, zeta)[0]
+
+
+def _sums_forward(P, X, alpha, soap, zeta):
+    square = (P * P).sum(1, keepdims=True)
+    scale = jax.lax.rsqrt(jnp.where(square > 0, square, 1)) if soap.normalise else jnp.ones_like(square)
+    k = (P.astype(X.dtype) @ X.T).astype(P.dtype) * scale + soap.covariance_sigma0**2
+    slope = zeta * alpha * _power(k, zeta - 1)
+    E = (slope * k).sum(1, keepdims=True) / zeta
+    return E[:, 0], (P, X, scale, slope, E)
+
+
+def _sums_backward(soap, zeta, kept, g):
+    P, X, scale, slope, E = kept
+    g = g[:, None]
+    out = ((slope * (g * scale)).astype(X.dtype) @ X).astype(P.dtype)
+    if soap.normalise:  # sum_m slope_m (k_m - sigma0^2), the part along p
+        out -= g * scale**2 * (zeta * E - soap.covariance_sigma0**2 * slope.sum(1, keepdims=True)) * P
+    return out, None, None
+
+
+_sums_of_kernels.defvjp(_sums_forward, _sums_backward)
 
 
 def _row_energies(vec, params, blocks, layout):
     """One chunk: energies (rows,) in eV without e0."""
+    P = {soap: unnormalised_spectrum(C) for soap, C in _coefficients(vec, blocks, layout).items()}
     E = jnp.zeros(vec.shape[1], vec.dtype)
-    for p, (X, alpha), (soap, zeta) in zip(descriptors_of_vectors(vec, blocks, layout), params, layout.terms,
-                                           strict=True):
-        if len(p):
-            k = _power(p.astype(X.dtype) @ X.T + soap.covariance_sigma0**2, zeta)
-            E = E.at[layout.rows(soap)].add((k @ alpha).astype(vec.dtype))
+    for (X, alpha), (soap, zeta) in zip(params, layout.terms, strict=True):
+        rows = layout.rows(soap)
+        if rows.start < rows.stop:
+            E = E.at[rows].add(_sums_of_kernels(P[soap.of_any_centre()][rows], X, alpha, soap, zeta))
     return E
 
 
@@ -190,14 +224,21 @@ def energies_and_gradient(vec, weight, params, blocks, layout):
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _descriptors(vec, blocks, layout):
-    return jax.lax.map(lambda v: descriptors_of_vectors(v, blocks, layout), vec)
+    """vec (chunks, 3, rows, K) -> per term the power spectra of its rows in QUIP's functions, (chunks, rows, D)."""
+
+    def one(v):
+        C = {soap: full_coefficients(c, soap) for soap, c in _coefficients(v, blocks, layout).items()}
+        return [power_spectrum([c[layout.rows(soap)] for c in C[soap.of_any_centre()]], soap)
+                for soap, _ in layout.terms]
+
+    return jax.lax.map(one, vec)
 
 
-def padded_vectors(vec, slots, table, dtype=np.float64):
+def padded_vectors(vec, slots, table):
     """(n_pairs, 3) vectors in A into slots -> (chunks, 3, rows, K); empty slots lie beyond the cutoff."""
     chunks, rows = table.layout.order.shape
     K = sum(table.blocks)
-    out = np.empty((3, chunks * rows * K), dtype)
+    out = np.empty((3, chunks * rows * K))
     out[:] = np.array([[1e3], [0.0], [0.0]])
     out[:, slots] = vec.T
     return out.reshape(3, chunks, rows, K).swapaxes(0, 1)
@@ -212,7 +253,7 @@ def sums_over_pairs(i, j, vec, g, n):
 def descriptors(terms, positions, cell, pbc, numbers):
     """Power spectra of every centre: one array (n_centres, D) per term and the atoms they belong to, [(p, atoms)]."""
     layout = Layout(terms, numbers)
-    table, cutoff = PairTable(layout, headroom=1.0), max(t.soap.cutoff for t in terms)
+    table, cutoff = PairTable(layout, headroom=0), max(t.soap.cutoff for t in terms)
     table.set_pairs(neighbour_pairs(positions, cell, pbc, cutoff), cell)
     _, _, vec, slots = table.fill(np.asarray(positions, float), cutoff)
     out = []

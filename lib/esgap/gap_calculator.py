@@ -9,14 +9,15 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from . import quip
 from .gap import Layout, PairTable, energies_and_gradient, padded_vectors, predicted_variance, sums_over_pairs
 from .neighbours import SkinList
+from .soap import reduced_points
 
 
 class GAP(Calculator):
     """GAP(model) or GAP.load("gap.xml"): energy, per-atom energies, forces and stress of a SparseGAP.
 
-    skin (A) is that of the neighbour list. dtype=np.float32 computes in single precision, enough for equilibration, in
-    about 0.6 of the time; with the GAP of chapter 3 forces were off by 1.1e-4 eV/A (rms; at most 7e-4) and energies by
-    6e-5 eV/atom. The result depends on the atoms alone, never on earlier calls.
+    skin (A) is that of the neighbour list. dtype=np.float32 does the products with the sparse points in single
+    precision, enough for equilibration; with the GAP of chapter 3, and everything in single precision, forces were off
+    by 1.1e-4 eV/A (rms; at most 7e-4), energies by 6e-5 eV/atom. Results do not depend on earlier calls.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
@@ -27,8 +28,8 @@ class GAP(Calculator):
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype is {self.dtype}; use numpy.float64 or numpy.float32")
         self.neighbours = SkinList(model.cutoff, skin)
-        self._params = [(jnp.asarray(t.X, self.dtype), jnp.asarray(t.alpha * t.delta**2, self.dtype))
-                        for t in model.terms]
+        self._params = [(jnp.asarray(reduced_points(t.X, t.soap), self.dtype),
+                         jnp.asarray(t.alpha * t.delta**2)) for t in model.terms]
         self._numbers = None
 
     @classmethod
@@ -44,9 +45,8 @@ class GAP(Calculator):
         super().calculate(atoms, properties, system_changes)
         table = self._table(atoms)
         i, j, vec, slots = table.fill(atoms.positions, self.model.cutoff)
-        padded = padded_vectors(vec, slots, table, self.dtype)
-        E, g = energies_and_gradient(padded, table.layout.weight.astype(self.dtype), self._params, table.blocks,
-                                     table.layout)
+        E, g = energies_and_gradient(padded_vectors(vec, slots, table), table.layout.weight, self._params,
+                                     table.blocks, table.layout)
         g = np.asarray(g, float).swapaxes(0, 1).reshape(3, -1)[:, slots].T  # (n_pairs, 3)
         forces, virial = sums_over_pairs(i, j, vec, g, len(atoms))
         energies = self._e0 + np.asarray(E, float).ravel()[table.layout.row_of_atom]

@@ -3,6 +3,7 @@
 A model read from XML gives quippy's numbers, one written here loads in quippy and in `quip`. Only `soap` descriptors
 with the dot_product kernel are understood; every other option is refused by name, because a model evaluated with an
 option ignored would look like a model and be wrong. Files are written under a temporary name and then renamed.
+An .npz keeps the expansion coefficients of the sparse points, 40 % of the numbers, where they give the points back.
 Format: observed in files written by gap_fit of quippy-ase 0.10.3.
 """
 import hashlib
@@ -17,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from .gap import SparseGAP, Term
-from .soap import Soap, quip_order
+from .soap import Soap, point_coefficients, points_of, quip_order
 
 DOT_PRODUCT = 2  # covariance_type in the XML
+ROUNDING = 4e-15  # largest change of a component of a sparse point in an .npz
 CENTRE_TERM_CHANGED = 1426512068  # gap_version before which the centre went to all channels
 _FIELDS = {"n_max": int, "l_max": int, "atom_sigma": float, "cutoff": float, "cutoff_transition_width": float,
            "central_weight": float, "covariance_sigma0": float, "basis_error_exponent": float, "Z": int}
@@ -195,7 +197,11 @@ def _write_npz(model, path):
     header = {"format": "esgap SparseGAP 1", "label": model.label,
               "e0": {str(Z): float(v) for Z, v in model.e0.items()},
               "terms": [{"soap": asdict(t.soap), "delta": float(t.delta), "zeta": float(t.zeta)} for t in model.terms]}
-    arrays = {f"{name}{k}": np.asarray(getattr(t, name)) for k, t in enumerate(model.terms) for name in ("X", "alpha")}
+    arrays = {}
+    for k, t in enumerate(model.terms):
+        C = point_coefficients(t.X, t.soap)
+        rebuilt = np.abs(points_of(C, t.soap) - t.X).max() < ROUNDING  # else they are not points of real environments
+        arrays |= {f"alpha{k}": t.alpha, **({f"C{k}": C} if rebuilt else {f"X{k}": t.X})}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)
     _replace(path, buffer.getvalue())
@@ -207,8 +213,11 @@ def _read_npz(path):
             header = json.loads(str(file["header"]))
             if header["format"] != "esgap SparseGAP 1":
                 raise ValueError(f"format {header['format']!r}")
-            terms = tuple(Term(Soap(**t["soap"]), file[f"X{k}"], file[f"alpha{k}"], t["delta"], t["zeta"])
-                          for k, t in enumerate(header["terms"]))
+            soaps = [Soap(**t["soap"]) for t in header["terms"]]
+            points = [points_of(file[f"C{k}"], soap) if f"C{k}" in file else file[f"X{k}"]
+                      for k, soap in enumerate(soaps)]
+            terms = tuple(Term(soap, X, file[f"alpha{k}"], t["delta"], t["zeta"])
+                          for k, (soap, X, t) in enumerate(zip(soaps, points, header["terms"], strict=True)))
     except Exception as error:  # zipfile, numpy and json each have their own
         raise ValueError(f"{path} is not a potential saved by esgap ({error}); QUIP potentials must end in "
                          ".xml") from error
