@@ -22,6 +22,7 @@ from lammps_coulomb import LammpsCoulomb
 
 CHARGES = {"Li": 0.5, "P": 2.5, "S": -1.0}
 SIZES = {42: (1, 1, 1), 336: (2, 2, 2), 504: (2, 3, 2)}
+STEPS = {42: 12}  # in a row; the first of them, after another program's, is not timed. Larger cells: 2
 MODELS = ["qeq", "compact", "points"]
 NUMBERS = {"Li": 3, "P": 15, "S": 16}
 
@@ -73,7 +74,8 @@ def programs(atoms, zeta, r_cut_lammps, accuracy_lammps):
     yield "esgap", Ours(zeta)
     if zeta is None:
         yield "pymatgen EwaldSummation", Pymatgen()
-        yield "quippy IP Coulomb", Quippy()
+        if len(atoms) < 504:  # ten seconds a step
+            yield "quippy IP Coulomb", Quippy()
     else:
         yield f"LAMMPS coul/streitz, {r_cut_lammps:g} Å", LammpsCoulomb(atoms, CHARGES, zeta, r_cut_lammps,
                                                                             accuracy_lammps)
@@ -91,12 +93,12 @@ def measure(crystal, size, model, zeta, r_cut_lammps, accuracy_lammps, rounds):
         for n, copy in enumerate(moved):  # no program may answer from what it has just computed
             copy.positions = atoms.positions + 1e-3 * np.random.default_rng([k + 1, n]).normal(size=(size, 3))
         for name, program in entries:
-            program.step(moved[0])  # not timed: as in a trajectory, a program's own data are in the cache
-            w, c = time.perf_counter(), time.process_time()
-            program.step(moved[1])
-            if k >= 0:
-                wall[name].append(1e3 * (time.perf_counter() - w))
-                cpu[name].append(1e3 * (time.process_time() - c))
+            for step in range(STEPS.get(size, 2)):
+                w, c = time.perf_counter(), time.process_time()
+                program.step(moved[step % 2])
+                if k >= 0 and step > 0:  # as in a trajectory, a program's own data are in the cache
+                    wall[name].append(1e3 * (time.perf_counter() - w))
+                    cpu[name].append(1e3 * (time.process_time() - c))
     if zeta is not None:
         tight = LammpsCoulomb(atoms, CHARGES, zeta, 1.4 * r_cut_lammps, 1e-9)
         converged[entries[1][0]] = tight.results()
