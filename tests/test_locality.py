@@ -100,14 +100,22 @@ def test_variance_is_unbiased_with_few_displacements(frames):
     assert np.std(values) / np.sqrt(20) < 0.002
 
 
-def test_bootstrap_error_is_the_scatter_of_repeated_tests(supercell):
-    frames = spheres.locality_configurations(supercell, plan=((6.0, 8),))[1::6]  # one sphere, eight displacements
-    runs = [locality.locality_curve(locality.frozen_forces(noise(frames, 0.3, s)), [6.0], width=1.0, n_bootstrap=200)
+@pytest.mark.parametrize("n", [4, 8])
+def test_bootstrap_error_is_the_scatter_of_repeated_tests(supercell, n):
+    frames = spheres.locality_configurations(supercell, plan=((6.0, n),))[1::6]  # one sphere, n displacements
+    runs = [locality.locality_curve(locality.frozen_forces(noise(frames, 0.3, s)), [6.0], width=1.0, n_bootstrap=400)
             for s in range(80)]
-    scatter, claimed = np.std([r.value[0] for r in runs]), np.mean([r.error[0] for r in runs])
-    assert 0.6 < claimed / scatter < 1.1  # a bootstrap over eight draws is known to be a little too small
+    scatter = np.std([r.value[0] ** 2 for r in runs])
+    claimed = np.sqrt(np.mean([(r.draws[:, 0] ** 2).var() for r in runs]))  # of the variance, which is unbiased
+    assert claimed / scatter == pytest.approx(1.0, abs=0.3)
     assert runs[0].n_atoms[0] < 5
     assert runs[0].at(6.0) == (runs[0].value[0], runs[0].error[0])
+
+
+def test_three_displacements_give_a_value_without_error(frames):
+    curve = locality.locality_curve(locality.frozen_forces(noise(frames, 0.3)), [3.0])
+    assert np.isfinite(curve.value[0])
+    assert np.isnan(curve.error[0])
 
 
 def test_kinds_elements_and_composition(frames, supercell):

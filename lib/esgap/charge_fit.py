@@ -124,8 +124,8 @@ class ChargeFit:
 def fit_charges(target, basis, block, groups=None, n_bootstrap=200, seed=0):
     """Charges of `basis` that explain `target` (n, 3), eV/A, best -> `ChargeFit`.
 
-    block (n,): which frame a row belongs to; the bootstrap draws whole frames, within each group if `groups`
-    (indexed by frame) says which frames are alike.
+    block (n,): which frame a row belongs to; the bootstrap weighs whole frames, within each group if `groups`
+    (indexed by frame) says which frames are alike. Errors are NaN where a group has three frames or fewer.
     """
     y, B = np.asarray(target, float), basis.basis  # (n, 3), (n_pairs, n, 3)
     if not len(y):
@@ -136,15 +136,18 @@ def fit_charges(target, basis, block, groups=None, n_bootstrap=200, seed=0):
     moments = [_sums(x, block, n_blocks) for x in per_row]
     residual = Residual(basis, *(m.sum(0) for m in moments))
     q = residual.minimise()
-    draws, gains = [], []
-    for w in resampling_weights(groups, n_bootstrap, seed):
-        drawn = Residual(basis, *(np.tensordot(w, m, 1) for m in moments))
-        draws.append(drawn.minimise(starts=(q, STARTS[1])))
-        gains.append(drawn.rms(0 * q) - drawn.rms(q))
+    weights = resampling_weights(groups, n_bootstrap, seed)
+    drawn = [Residual(basis, *(np.tensordot(w, m, 1) for m in moments)) for w in weights if np.isfinite(w).all()]
+    draws = np.array([r.minimise(starts=(q, STARTS[1])) for r in drawn]).reshape(-1, len(q))
     every = [basis.charges(x) for x in draws]
+    error = {s: _spread([e[s] for e in every]) for s in basis.charges(q)}
     before, after = float(residual.rms(0 * q)), float(residual.rms(q))
-    return ChargeFit(basis.charges(q), {s: float(np.std([e[s] for e in every], ddof=1)) for s in every[0]}, before,
-                     after, (before - after, float(np.std(gains, ddof=1))), np.array(draws), residual)
+    gain = before - after, _spread([r.rms(0 * q) - r.rms(q) for r in drawn])
+    return ChargeFit(basis.charges(q), error, before, after, gain, draws, residual)
+
+
+def _spread(values):
+    return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
 def _sums(values, block, n_blocks):
@@ -171,8 +174,8 @@ def locality_charges(frames, zeta, cutoff=6.0, width=1.0, who="all", n_bootstrap
     """Charges that minimise the locality error of the labels of `frames` at `cutoff` (A) -> `ChargeFit`.
 
     Atoms count whose frozen radius is within width/2 of the cutoff, at 6 A the centres of the spheres and few others.
-    zeta: Slater exponents in 1/A by element. who: which frozen atoms count (`FrozenForces.chosen`). With fewer than
-    about eight displacements a sphere the bootstrap errors are too small (by a factor of two with three).
+    zeta: Slater exponents in 1/A by element. who: which frozen atoms count (`FrozenForces.chosen`). Error bars need
+    four displacements a sphere, and are NaN with fewer.
     basis: `locality_basis(frames, zeta)` if it is there already.
     """
     dft = frozen_forces(frames)
@@ -204,6 +207,9 @@ def charges_command(args):
     """Fit the charges of the baseline to the locality test and store them with what made them."""
     frames, zeta = read_frames(args.frames), qeq_exponents()
     fit = locality_charges(frames, zeta, args.cutoff, n_bootstrap=args.bootstrap, seed=args.seed)
+    if not np.isfinite(list(fit.error.values())).all():
+        raise ValueError(f"a sphere of {args.frames} has fewer than four displacements, too few for error bars: label "
+                         "more frames first")
     with only_writer(args.output):
         write_record(args.output, {
             "charges": fit.charges, "error": fit.error, "zeta": zeta, "cutoff": args.cutoff, "before": fit.before,

@@ -127,7 +127,7 @@ def locality_curve(forces, radii, who="all", width=0.5, n_bootstrap=1000, seed=0
     """Locality error of `FrozenForces` in windows of `width` around `radii` (A) -> `LocalityCurve`.
 
     who: "all" (as many of each element as there happen to be; see `by_composition`), an element or a kind. The
-    bootstrap draws displacements within each sphere; it does not know how different other atoms of a kind would be.
+    bootstrap weighs displacements within each sphere; it does not know how different other atoms of a kind would be.
     """
     radii, rows = np.atleast_1d(np.asarray(radii, float)), forces.chosen(who)
     n_frames = len(forces.sphere)
@@ -139,7 +139,10 @@ def locality_curve(forces, radii, who="all", width=0.5, n_bootstrap=1000, seed=0
         first = np.unique(forces.sphere, return_index=True)[1]  # one displacement of each sphere
         n_atoms.append(int(np.isin(forces.frame[window], first).sum()))
     weights = resampling_weights(forces.sphere, n_bootstrap, seed)
-    value, draws = _root_mean(squares.sum(0), counts.sum(0)), _root_mean(weights @ squares, weights @ counts)
+    value, draws = _root_mean(squares.sum(0), counts.sum(0)), np.full((n_bootstrap, len(radii)), np.nan)
+    for k in range(len(radii)):
+        there = counts[:, k] > 0  # spheres that do not contribute may be too few to be resampled
+        draws[:, k] = _root_mean(weights[:, there] @ squares[there, k], weights[:, there] @ counts[there, k])
     return LocalityCurve(radii, value, _spread(draws), np.array(n_atoms), draws, who)
 
 
@@ -153,11 +156,19 @@ def by_composition(curves, atoms):
 
 
 def resampling_weights(sphere, n_bootstrap, seed):
-    """How often each displacement is drawn (n_bootstrap, n_frames), with replacement within its sphere."""
-    rng, weights = np.random.default_rng(seed), np.zeros((n_bootstrap, len(sphere)))
+    """Random weights (n_bootstrap, n_frames) of the displacements, N in sum over the N of each sphere.
+
+    Dirichlet (the Bayesian bootstrap, D. B. Rubin, Ann. Stat. 9, 130 (1981)), of concentration (N-3)/N instead of 1:
+    the changes are measured from the mean of the same N, which would make resampled variances too small, for normal
+    changes by (N-2)/N; so they are right. Three or fewer displacements give no error: all weights of such a sphere
+    are NaN.
+    """
+    rng, weights = np.random.default_rng(seed), np.full((n_bootstrap, len(sphere)), np.nan)
     for s in np.unique(sphere):
         members = np.flatnonzero(sphere == s)
-        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), n_bootstrap)
+        n = len(members)
+        if n > 3:
+            weights[:, members] = n * rng.dirichlet(np.full(n, (n - 3) / n), n_bootstrap)
     return weights
 
 
@@ -166,5 +177,4 @@ def _root_mean(squares, counts):
 
 
 def _spread(draws):
-    known = ~np.isnan(draws).all(0)
-    return np.where(known, np.nanstd(np.where(known, draws, 0.0), axis=0, ddof=1), np.nan)
+    return draws.std(axis=0, ddof=1)  # NaN where a sphere has too few displacements
