@@ -1,11 +1,12 @@
 """GAP engine against quippy and gap_fit, side by side: evaluation, molecular dynamics, fit.
 
-    python benchmarks/engine.py [--fit] [--gap-fit] [--repeats 15] [--write data/runs/benchmark-engine.json]
+    python benchmarks/engine.py [fit evaluation dynamics gap_fit fit-400] [--write data/runs/benchmark-engine.json]
 
 One process, runs interleaved, medians; CPU time is that of all threads. Both sides are asked for energy, forces and
 stress in one call (get_forces followed by get_stress would make quippy compute twice). Sparse points are environments
-of generation 0; weights are random where only time matters, which does not depend on them. Minutes on two cores;
---gap-fit and --fit, fits with the program gap_fit and of 400 frames, take minutes more.
+of generation 0; weights are random where only time matters, which does not depend on them. The first three parts, the
+default, take minutes on two cores, fits with the program gap_fit and of 400 frames longer. Peak memory is that of the
+process, so a fit is best given first or alone.
 """
 import argparse
 import os
@@ -29,7 +30,7 @@ from esgap.gap import SparseGAP, Term
 from esgap.gap_calculator import GAP
 from esgap.quip import write_model
 from esgap.soap import Soap, reduced_points
-from esgap.store import write_record
+from esgap.store import read_record, write_record
 from esgap.validation import KINDS, mark_short_contacts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -181,30 +182,42 @@ def fitting(frames, n_frames, n_sparse, trainer):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         row |= {"peak_GB": after.ru_maxrss / 2**20, "cpu_s": after.ru_utime - children.ru_utime}
     print(row)
-    return row, fit
+    return row
+
+
+PARTS = ("fit", "evaluation", "dynamics", "gap_fit", "fit-400")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=PARTS[:3],
+                        help=f"of {', '.join(PARTS)}; the others stay in the file as they are")
     parser.add_argument("--data", type=Path, default=ROOT / "data/dft/gen0.xyz")
     parser.add_argument("--points", type=int, default=750, help="sparse points per element")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--steps", type=int, default=200, help="of molecular dynamics")
-    parser.add_argument("--fit", action="store_true", help="400 frames with our trainer")
-    parser.add_argument("--gap-fit", action="store_true", help="30 frames with gap_fit too")
-    parser.add_argument("--write", type=Path, help="store the result in this JSON file")
+    parser.add_argument("--write", type=Path, help="store the result in this JSON file, after each part")
     args = parser.parse_args()
+    if unknown := sorted(set(args.parts) - set(PARTS)):
+        parser.error(f"there is no part {', '.join(unknown)}; choose of {', '.join(PARTS)}")
     frames = mark_short_contacts(read(args.data, ":"))
-    row, fit = fitting(frames[:30], 30, 150, "jax")  # first: its peak memory is that of the whole process
-    out = {"points": args.points, "repeats": args.repeats, "cores": os.cpu_count(), "soap": asdict(SOAP), "fit": [row]}
-    out["evaluation"] = evaluation(random_model(frames, args.points), frames[0], args.repeats)
-    out["dynamics"] = dynamics(with_more_points(fit.model, frames, args.points), frames[0], args.steps)
-    if args.gap_fit:
-        out["fit"].append(fitting(frames[:30], 30, 150, "gap_fit")[0])
-    if args.fit:
-        out["fit"].append(fitting(frames, 400, args.points, "jax")[0])
-    if args.write:
-        write_record(args.write, out, inputs=[args.data], seed=0)
+    out = {"points": args.points, "repeats": args.repeats, "cores": os.cpu_count(), "soap": asdict(SOAP)}
+    if args.write and args.write.exists():
+        out |= {k: v for k, v in read_record(args.write).items() if k not in (*out, "made_by")}
+    fits = {(r["trainer"], r["frames"]): r for r in out.get("fit", [])}
+    for part in args.parts:
+        if part == "evaluation":
+            out[part] = evaluation(random_model(frames, args.points), frames[0], args.repeats)
+        elif part == "dynamics":
+            model = fit_gap(frames[:30], FitSettings(SOAP, n_sparse=150, e0="fit", kinds=KINDS)).model
+            out[part] = dynamics(with_more_points(model, frames, args.points), frames[0], args.steps)
+        else:
+            n, n_sparse = (400, args.points) if part == "fit-400" else (30, 150)
+            row = fitting(frames if n > 30 else frames[:n], n, n_sparse, "gap_fit" if part == "gap_fit" else "jax")
+            fits[row["trainer"], n] = row
+            out["fit"] = list(fits.values())
+        if args.write:
+            write_record(args.write, out, inputs=[args.data], seed=0)
 
 
 if __name__ == "__main__":
