@@ -100,7 +100,7 @@ def test_variance_is_unbiased_with_few_displacements(frames):
     assert np.std(values) / np.sqrt(20) < 0.002
 
 
-@pytest.mark.parametrize("n", [4, 8])
+@pytest.mark.parametrize("n", [3, 4, 8])
 def test_bootstrap_error_is_the_scatter_of_repeated_tests(supercell, n):
     frames = spheres.locality_configurations(supercell, plan=((6.0, n),))[1::6]  # one sphere, n displacements
     runs = [locality.locality_curve(locality.frozen_forces(noise(frames, 0.3, s)), [6.0], width=1.0, n_bootstrap=400)
@@ -112,8 +112,8 @@ def test_bootstrap_error_is_the_scatter_of_repeated_tests(supercell, n):
     assert runs[0].at(6.0) == (runs[0].value[0], runs[0].error[0])
 
 
-def test_three_displacements_give_a_value_without_error(frames):
-    curve = locality.locality_curve(locality.frozen_forces(noise(frames, 0.3)), [3.0])
+def test_two_displacements_give_a_value_without_error(frames):
+    curve = locality.locality_curve(locality.frozen_forces(noise(frames[:13], 0.3)), [3.0])
     assert np.isfinite(curve.value[0])
     assert np.isnan(curve.error[0])
 

@@ -125,7 +125,7 @@ def fit_charges(target, basis, block, groups=None, n_bootstrap=200, seed=0):
     """Charges of `basis` that explain `target` (n, 3), eV/A, best -> `ChargeFit`.
 
     block (n,): which frame a row belongs to; the bootstrap weighs whole frames, within each group if `groups`
-    (indexed by frame) says which frames are alike. Errors are NaN where a group has three frames or fewer.
+    (indexed by frame) says which frames are alike. Errors are NaN where a group has fewer than three frames.
     """
     y, B = np.asarray(target, float), basis.basis  # (n, 3), (n_pairs, n, 3)
     if not len(y):
@@ -175,7 +175,7 @@ def locality_charges(frames, zeta, cutoff=6.0, width=1.0, who="all", n_bootstrap
 
     Atoms count whose frozen radius is within width/2 of the cutoff, at 6 A the centres of the spheres and few others.
     zeta: Slater exponents in 1/A by element. who: which frozen atoms count (`FrozenForces.chosen`). Error bars need
-    four displacements a sphere, and are NaN with fewer.
+    three displacements a sphere, and are NaN with fewer.
     basis: `locality_basis(frames, zeta)` if it is there already.
     """
     dft = frozen_forces(frames)
@@ -208,7 +208,7 @@ def charges_command(args):
     frames, zeta = read_frames(args.frames), qeq_exponents()
     fit = locality_charges(frames, zeta, args.cutoff, n_bootstrap=args.bootstrap, seed=args.seed)
     if not np.isfinite(list(fit.error.values())).all():
-        raise ValueError(f"a sphere of {args.frames} has fewer than four displacements, too few for error bars: label "
+        raise ValueError(f"a sphere of {args.frames} has fewer than three displacements, too few for error bars: label "
                          "more frames first")
     with only_writer(args.output):
         write_record(args.output, {

@@ -160,14 +160,16 @@ def resampling_weights(sphere, n_bootstrap, seed):
 
     Dirichlet (the Bayesian bootstrap, D. B. Rubin, Ann. Stat. 9, 130 (1981)), of concentration (N-3)/N instead of 1:
     the changes are measured from the mean of the same N, which would make resampled variances too small, for normal
-    changes by (N-2)/N; so they are right. Three or fewer displacements give no error: all weights of such a sphere
-    are NaN.
+    changes by (N-2)/N; so they are right (for N = 3 one displacement has all the weight). Two displacements give no
+    error: all weights of such a sphere are NaN.
     """
     rng, weights = np.random.default_rng(seed), np.full((n_bootstrap, len(sphere)), np.nan)
     for s in np.unique(sphere):
         members = np.flatnonzero(sphere == s)
         n = len(members)
-        if n > 3:
+        if n == 3:
+            weights[:, members] = 3 * rng.multinomial(1, np.full(3, 1 / 3), n_bootstrap)
+        elif n > 3:
             weights[:, members] = n * rng.dirichlet(np.full(n, (n - 3) / n), n_bootstrap)
     return weights
 
