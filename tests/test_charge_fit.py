@@ -66,13 +66,13 @@ def test_charges_from_too_short_a_cutoff_are_biased_by_what_is_not_electrostatic
 
 
 def test_error_bars_cover_the_truth(supercell):
-    """Thirty sets of noise on known forces, eight displacements a sphere: the charges scatter as their errors say."""
+    """Twenty sets of noise on known forces, eight displacements a sphere: the charges scatter as their errors say."""
     frames = noisy(spheres.locality_configurations(supercell, plan=((6.0, 8),))[1:], 0.0, like=np.zeros((84, 3)))
     still = locality.frozen_forces(frames)
     rows = charge_fit.near(still, 6.0, 1.0)
     basis = charge_fit.locality_basis(frames, ZETA).rows(rows)
     exact, deviation, error = basis.forces(list(TRUE.values())), [], []
-    for seed in range(30):
+    for seed in range(20):
         noise = locality.frozen_forces(noisy(frames, 0.01, seed)).change[rows]
         fit = charge_fit.fit_charges(exact + noise, basis, still.frame[rows], still.sphere, n_bootstrap=40, seed=seed)
         deviation.append([fit.charges[s] - q for s, q in TRUE.items()])
