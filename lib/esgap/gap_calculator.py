@@ -16,8 +16,8 @@ class GAP(Calculator):
     """GAP(model) or GAP.load("gap.xml"): energy, per-atom energies, forces and stress of a SparseGAP.
 
     skin (A) is that of the neighbour list. dtype=np.float32 does the products with the sparse points in single
-    precision, enough for equilibration; with the GAP of chapter 3, and everything in single precision, forces were off
-    by 1.1e-4 eV/A (rms; at most 7e-4), energies by 6e-5 eV/atom. Results do not depend on earlier calls.
+    precision, enough for equilibration; appendix A1 measures what that costs in accuracy. Results do not
+    depend on earlier calls.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012

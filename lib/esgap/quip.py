@@ -7,9 +7,6 @@ An .npz keeps the expansion coefficients of the sparse points, 40 % of the numbe
 Format: observed in files written by gap_fit of quippy-ase 0.10.3.
 """
 import hashlib
-import io
-import json
-import os
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import asdict
@@ -19,6 +16,7 @@ import numpy as np
 
 from .gap import SparseGAP, Term
 from .soap import Soap, point_coefficients, points_of, quip_order
+from .store import read_arrays, write_arrays, write_atomically
 
 DOT_PRODUCT = 2  # covariance_type in the XML
 ROUNDING = 4e-15  # largest change of a component of a sparse point in an .npz
@@ -180,7 +178,7 @@ def _write_xml(model, path):
     for n, t in enumerate(model.terms, 1):
         name = f"{path.name}.sparseX.{label}{n}"
         text = "".join(f"{x:.17e}\n" for x in to_quip(t.X, t.soap).ravel()).encode()
-        _replace(path.parent / name, text)
+        write_atomically(path.parent / name, text)
         out += [f'    <gpCoordinates label="{label}{n}" dimensions="{t.soap.n_components + 1}" '
                 f'signal_variance="{float(t.delta)!r}" signal_mean="0.0" sparsified="T" n_permutations="1" '
                 f'covariance_type="{DOT_PRODUCT}" zeta="{float(t.zeta)!r}" n_sparseX="{len(t.X)}" '
@@ -190,7 +188,7 @@ def _write_xml(model, path):
         out += [f'      <sparseX i="{k}" alpha="{float(a)!r}" sparseCutoff="1.0"/>' for k, a in enumerate(t.alpha, 1)]
         out.append("    </gpCoordinates>")
     out += ["  </gpSparse>", "</GAP_params>", f"</{label}>", ""]
-    _replace(path, "\n".join(out).encode())  # last: an XML never names a file that is not there
+    write_atomically(path, "\n".join(out))  # last: an XML never names a file that is not there
 
 
 def _write_npz(model, path):
@@ -202,33 +200,20 @@ def _write_npz(model, path):
         C = point_coefficients(t.X, t.soap)
         rebuilt = np.abs(points_of(C, t.soap) - t.X).max() < ROUNDING  # else they are not points of real environments
         arrays |= {f"alpha{k}": t.alpha, **({f"C{k}": C} if rebuilt else {f"X{k}": t.X})}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)
-    _replace(path, buffer.getvalue())
+    write_arrays(path, header, **arrays)
 
 
 def _read_npz(path):
     try:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
-            if header["format"] != "esgap SparseGAP 1":
-                raise ValueError(f"format {header['format']!r}")
-            soaps = [Soap(**t["soap"]) for t in header["terms"]]
-            points = [points_of(file[f"C{k}"], soap) if f"C{k}" in file else file[f"X{k}"]
-                      for k, soap in enumerate(soaps)]
-            terms = tuple(Term(soap, X, file[f"alpha{k}"], t["delta"], t["zeta"])
-                          for k, (soap, X, t) in enumerate(zip(soaps, points, header["terms"], strict=True)))
-    except Exception as error:  # zipfile, numpy and json each have their own
+        header, arrays = read_arrays(path)
+        if header["format"] != "esgap SparseGAP 1":
+            raise ValueError(f"format {header['format']!r}")
+        soaps = [Soap(**t["soap"]) for t in header["terms"]]
+        points = [points_of(arrays[f"C{k}"], soap) if f"C{k}" in arrays else arrays[f"X{k}"]
+                  for k, soap in enumerate(soaps)]
+        terms = tuple(Term(soap, X, arrays[f"alpha{k}"], t["delta"], t["zeta"])
+                      for k, (soap, X, t) in enumerate(zip(soaps, points, header["terms"], strict=True)))
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:  # what a file of something else may lead to
         raise ValueError(f"{path} is not a potential saved by esgap ({error}); QUIP potentials must end in "
                          ".xml") from error
     return SparseGAP(terms, {int(Z): v for Z, v in header["e0"].items()}, header["label"])
-
-
-def _replace(path, data):
-    """Write bytes so that `path` is at every moment its old self or complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

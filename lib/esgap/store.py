@@ -52,8 +52,8 @@ def write_atomically(path, content):
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise OSError(error.errno, f"cannot write {path} ({error.strerror}); nothing that was finished before is lost: "
-                                   "make room or give another path, and run the same command again") from error
+        raise OSError(error.errno, f"cannot write {path} ({error.strerror or error}); nothing that was finished before "
+                                   "is lost: make room or give another path, and run the same command again") from error
 
 
 def _umask():
