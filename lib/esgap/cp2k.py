@@ -3,6 +3,9 @@
 Gaussian and plane waves: DZVP-MOLOPT-SR-GTH, GTH-PBE pseudopotentials, diagonalisation with Broyden mixing. Measured on
 a rattled 42-atom cell against 600/60 Ry: forces to 3.5 meV/A at the default 300/40 Ry. Hirshfeld charges by the free
 atoms' densities (CP2K's default, a Gaussian, makes Li negative). CP2K prints a pressure tensor: stress is minus that.
+Gaussians are cut off on the grid where they fall below `eps_rho`: 1e-6 instead of CP2K's 1e-10 takes a third less time
+and changes 42 atoms by 1.1 meV and 0.06 meV/A rms, far less than grid or basis do; it is recorded in each frame, but
+labels made with either are taken for the same.
 
 k-grid from one density: n_i = ceil(KPOINT_LENGTH / h_i), h_i the distance between the lattice planes of direction i.
 The length, 11.47 A, is chosen to give the paper's grids: 2x2x2 for 42 atoms (h = 11.26, 5.76, 11.42 A), 2x1x2 for the
@@ -39,6 +42,7 @@ class Settings:
     ngrids: int = 5
     kpts: tuple | None = None
     eps_default: float = 1e-10
+    eps_rho: float = 1e-6       # density on the grid; see above
     eps_scf: float = 1e-6
     alpha: float = 0.4          # Broyden mixing: how the SCF gets there
     nbroyden: int = 8
@@ -98,7 +102,7 @@ class CP2K:
             result = parse(text, len(atoms))
         energy, forces, stress, charges, program = result
         return labelled(atoms, energy, forces, stress, {"hirshfeld": charges}, reference=self.reference(atoms),
-                        program=program, **note)
+                        program=program, eps_rho=self.settings.eps_rho, **note)
 
     def run(self, text):
         """Run CP2K on an input and return what it wrote, in a folder of its own that is gone afterwards."""
@@ -156,6 +160,7 @@ TEMPLATE = """&GLOBAL
     &END MGRID
     &QS
       EPS_DEFAULT {eps_default:g}
+      EPS_RHO_RSPACE {eps_rho:g}
     &END QS
     &SCF
       SCF_GUESS ATOMIC
