@@ -87,6 +87,8 @@ class Cage(Calculator):
         wall = np.exp(-(length - 2.6) / 0.35)
         energy = np.where(well, 0.3 * ((1 - decay) ** 2 - 1), 0.3 * wall) * with_li
         slope = np.where(well, 0.9 * (1 - decay) * decay, -0.3 / 0.35 * wall) * with_li
+        fade = 1 - (length / 5.0) ** 2  # so that energy and forces end smoothly at 5 A
+        energy, slope = energy * fade**2, slope * fade**2 - energy * 4 * fade * length / 25.0
         forces = np.zeros_like(r)
         np.add.at(forces, pairs.i, (slope / length)[:, None] * d)
         out = r[z != 3] - self.frame.positions

@@ -1,4 +1,11 @@
 """Barriers of potentials whose saddle points are known, whatever the number of images, boundaries and kills."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -109,6 +116,24 @@ def test_interrupted_searches_go_on_to_the_same_path(tmp_path):
     for a, b in zip(whole.images, again.images, strict=True):
         np.testing.assert_allclose(a.positions, b.positions, atol=0.01)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["again.json", "again.xyz", "whole.json", "whole.xyz"]
+
+
+def test_a_killed_process_leaves_a_search_that_goes_on(tmp_path):
+    """Without warning, as soon as there is something to go on from."""
+    file, start, end = tmp_path / "path.xyz", one_at(2.1, 0, 0), one_at(0, 2.1, 0)
+    code = ("import time\nfrom path_cases import Surface, one_at, ring\n"
+            "from esgap.barriers import NEBSettings, find_path\n"
+            "def slow(r):\n    time.sleep(0.05)\n    return ring()(r)\n"
+            f"find_path(one_at(2.1, 0, 0), one_at(0, 2.1, 0), Surface(slow), {FINE!r}, {str(file)!r}, progress=False)")
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
+    while not file.with_suffix(".state.npz").exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    found = find_path(start, end, Surface(ring()), FINE, file, progress=False)
+    assert found.profile.forward == pytest.approx(0.25, abs=1e-4)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["path.json", "path.xyz"]
 
 
 def test_a_finished_path_is_read_and_another_is_refused(tmp_path):

@@ -112,9 +112,9 @@ class Hops:
 
     def __str__(self):
         rate = len(self) / (self.n_ions * self.length * 1e-3)
-        head = (f"{len(self)} hops of {self.n_ions} {self.settings.element} between {len(self.sites)} sites in "
-                f"{self.length * 1e-3:.4g} ps ({rate:.3g} per ion and ps), {self.undecided} undecided; "
-                f"{100 * self.located:.0f} % of the time on a site")
+        head = (f"{len(self)} hop{'s' * (len(self) != 1)} of {self.n_ions} {self.settings.element} between "
+                f"{len(self.sites)} sites in {self.length * 1e-3:.4g} ps ({rate:.3g} per ion and ps), "
+                f"{self.undecided} undecided; {100 * self.located:.0f} % of the time on a site")
         return "\n".join([head, *map(str, self.table())])
 
     def table(self):
