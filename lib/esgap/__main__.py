@@ -12,6 +12,8 @@ COMMANDS = {
     "charges": ("charge_fit", "charges of the baseline from the locality test"),
     "train": ("generations", "the training loop: sample, label, fit, generation after generation"),
     "md": ("dynamics", "molecular dynamics with a stored potential"),
+    "hops": ("hops", "lithium sites and hops of a trajectory"),
+    "neb": ("barriers", "minimum-energy path and barriers between two or more minima"),
     "settings": ("convergence", "held-out errors of GAP and ES-GAP for several settings of the fit"),
 }
 

@@ -164,3 +164,32 @@ def charge_map(fit, ax, marks=None, limits=((-0.2, 1.2), (-3.0, 5.5)), n=121):
     ax.set(xlabel="charge of Li (e)", ylabel="charge of P (e)", xlim=limits[0], ylim=limits[1])
     ax.legend(loc="lower right", frameon=True)
     return filled
+
+
+def energy_paths(profiles, ax):
+    """Energies above the first image: solid by the potential that made the path, dashed by others, DFT as points.
+
+    profiles: `paths.Profile`s on the images of one path.
+    """
+    for p in profiles:
+        style = {"color": MODEL_COLOURS.get(p.label, "k"), "marker": MODEL_MARKERS.get(p.label, "D")}
+        own = p.label == p.path_of
+        ax.plot(p.coordinate, p.relative, ls="none", mfc=None if own else "white", **style,
+                label=p.label if own else f"{p.label}, on the path of {p.path_of}")
+        if p.label in MODEL_COLOURS:  # other labels, such as DFT, are points
+            ax.plot(*p.curve(), color=style["color"], ls="-" if own else "--")
+    ax.axhline(0, color="k", lw=1)
+    ax.set(xlabel="length along the path (Å)", ylabel="energy (eV)")
+    ax.legend()
+
+
+def hop_arrows(hops, ax, axes=(0, 2)):
+    """Sites and distinct hops, seen along the axis left out; widths by number. hops: `hops.Hops`; axes: Cartesian."""
+    x, y = axes
+    ax.scatter(*hops.sites.positions[:, [x, y]].T, s=200 * hops.sites.occupation, color=COLOURS["Li"], label="sites")
+    for kind in hops.table():
+        place, n = hops.sites.positions[kind.start], kind.forward + kind.backward
+        style = "<->" if kind.forward and kind.backward else "->" if kind.forward else "<-"
+        ax.annotate("", place[[x, y]] + kind.displacement[[x, y]], place[[x, y]],
+                    arrowprops={"arrowstyle": style, "lw": 0.5 + 0.5 * n**0.5})
+    ax.set(xlabel=f"{'xyz'[x]} (Å)", ylabel=f"{'xyz'[y]} (Å)", aspect="equal")
