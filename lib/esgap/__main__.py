@@ -12,6 +12,7 @@ COMMANDS = {
     "charges": ("charge_fit", "charges of the baseline from the locality test"),
     "train": ("generations", "the training loop: sample, label, fit, generation after generation"),
     "md": ("dynamics", "molecular dynamics with a stored potential"),
+    "sweep": ("sweep", "a chapter with every combination of parameters: notebooks, records, a table"),
     "settings": ("convergence", "held-out errors of GAP and ES-GAP for several settings of the fit"),
 }
 
