@@ -1,6 +1,7 @@
 """Sweeps for real: kernels, dask, kills and limits; and, without any kernel, what counts as done."""
 import csv
 import json
+import math
 import os
 import random
 import signal
@@ -183,7 +184,8 @@ def test_what_is_refused_before_anything_runs(square, grid, message):
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    ({"limit": 0}, "limit is 0 s: give a time above zero"), ({"cell_limit": -1}, "cell_limit is -1 s: give a time"),
+    ({"limit": 0}, "limit is 0 s: give a finite time above zero"), ({"limit": math.inf}, "limit is inf s: give"),
+    ({"cell_limit": -1}, "cell_limit is -1 s: give a finite time above zero"),
     ({"output": data_path("runs/sweep")}, "runs/sweep lies in .*data, a change of which makes all runs outdated"),
 ])
 def test_limits_and_folders_that_make_no_sense(square, given, message):

@@ -18,6 +18,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
 import re
 import tempfile
@@ -79,8 +80,8 @@ def sweep(chapter, grid, output=None, workers=None, scheduler=None, limit=RUN_LI
     folder = Path(output or Path("sweeps") / chapter.stem)
     runs = plan(chapter, grid)
     for name, given in (("limit", limit), ("cell_limit", limit if cell_limit is None else cell_limit)):
-        if not given > 0:
-            raise ValueError(f"{name} is {given} s: give a time above zero")
+        if not 0 < given < math.inf:
+            raise ValueError(f"{name} is {given} s: give a finite time above zero")
     for inputs in _input_folders():
         if folder.resolve().is_relative_to(inputs):
             raise ValueError(f"output {folder} lies in {inputs}, a change of which makes all runs outdated: choose "
