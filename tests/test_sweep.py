@@ -88,7 +88,7 @@ def without_times(rows):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
-@pytest.mark.timeout(900)  # 20 s on an idle machine
+@pytest.mark.timeout(900)  # seconds on an idle machine
 def test_a_grid_on_dask(square, capfd):
     command = ["sweep", str(square), "-p", "mode", "good", "bad", "-p", "x", "1.5", "3", "--output", "out", "--workers",
                "2"]
@@ -121,7 +121,7 @@ def test_limits_of_a_run_and_of_a_cell(square):
     assert [row["status"] for row in report.rows] == ["failed"]
 
 
-@pytest.mark.timeout(900)  # 20 s on an idle machine
+@pytest.mark.timeout(900)  # seconds on an idle machine
 def test_killed_at_any_moment_and_resumed(square, monkeypatch):
     """One kill of the command with its workers, four without; nothing is repeated, nothing half is taken."""
     grid = {"x": [1, 2, 3, 4, 5], "log": ["log"]}
@@ -147,7 +147,7 @@ def test_killed_at_any_moment_and_resumed(square, monkeypatch):
     assert sweep(square, grid, "out").rows == report.rows
 
 
-@pytest.mark.timeout(900)  # 20 s on an idle machine
+@pytest.mark.timeout(900)  # seconds on an idle machine
 def test_a_scheduler_of_its_own(square, tmp_path):
     dask = [sys.executable, "-m", "dask"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -256,6 +256,7 @@ def test_only_numbers_and_words_are_read_back():
     assert quoted(json.dumps({"cells": [{"outputs": outputs}, {}]})) == {"n": 4, "shown": "w"}
 
 
+@pytest.mark.timeout(900)  # seconds on an idle machine
 def test_plain_papermill_from_any_folder(tmp_path):
     """What esgap.prose quotes in a real chapter, run with other parameters, is read back."""
     papermill = [sys.executable, "-m", "papermill", str(CHAPTERS / "00-introduction.ipynb"), "out.ipynb", "-p", "frame",
