@@ -79,13 +79,7 @@ def sweep(chapter, grid, output=None, workers=None, scheduler=None, limit=RUN_LI
     chapter = Path(chapter)
     folder = Path(output or Path("sweeps") / chapter.stem)
     runs = plan(chapter, grid)
-    for name, given in (("limit", limit), ("cell_limit", limit if cell_limit is None else cell_limit)):
-        if not 0 < given < math.inf:
-            raise ValueError(f"{name} is {given} s: give a finite time above zero")
-    for inputs in _input_folders():
-        if folder.resolve().is_relative_to(inputs):
-            raise ValueError(f"output {folder} lies in {inputs}, a change of which makes all runs outdated: choose "
-                             "another folder")
+    _refuse(folder, limit, limit if cell_limit is None else cell_limit)
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / f"{chapter.stem}.csv"
     with only_writer(table, folder / f"{chapter.stem}.*"):  # * for all files of this notebook's runs
@@ -100,6 +94,16 @@ def sweep(chapter, grid, output=None, workers=None, scheduler=None, limit=RUN_LI
         write_atomically(table, _csv(rows))
     failures = tuple((r.name, records[r.name]["failure"]) for r in runs if records[r.name]["failure"])
     return SweepReport(str(table), rows, len(runs) - len(todo), failures)
+
+
+def _refuse(folder, limit, cell_limit):
+    for name, given in (("limit", limit), ("cell_limit", cell_limit)):
+        if not 0 < given < math.inf:
+            raise ValueError(f"{name} is {given} s: give a finite time above zero")
+    for inputs in _input_folders():
+        if folder.resolve().is_relative_to(inputs):
+            raise ValueError(f"output {folder} lies in {inputs}, a change of which makes all runs outdated: choose "
+                             "another folder")
 
 
 def plan(chapter, grid):
