@@ -14,6 +14,7 @@ COMMANDS = {
     "md": ("dynamics", "molecular dynamics with a stored potential"),
     "hops": ("hops", "lithium sites and hops of a trajectory"),
     "neb": ("barriers", "minimum-energy path and barriers between two or more minima"),
+    "sweep": ("sweep", "a chapter with every combination of parameters: notebooks, records, a table"),
     "settings": ("convergence", "held-out errors of GAP and ES-GAP for several settings of the fit"),
 }
 

@@ -219,7 +219,7 @@ def dask_client(workers, scheduler=None, patience=15):
             yield client
         return
     with tempfile.TemporaryDirectory(prefix="esgap-dask-") as scratch, \
-            LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None,
+            LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0",
                          local_directory=scratch, memory_limit=0) as cluster, Client(cluster) as client:
         yield client
 

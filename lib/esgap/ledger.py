@@ -1,0 +1,190 @@
+"""The ledger: what this book found for each claim of the paper, computed from stored labels and results.
+
+A claim is cut into statements. Each holds, does not hold, or is undecided (two standard errors decide); together,
+
+    all hold: reproduced    some hold: partly    none holds: not    all undecided: not testable (with these data)
+
+A claim without a function in `TESTS`, or whose stored result is missing, is not yet tested. Functions, radii and
+numbers of resamplings are those of the claim's chapter, so that both give the same numbers.
+"""
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from . import locality
+from .calculators import ElectrostaticBaseline
+from .claims import Claim, claim, load_claims
+from .store import data_path, read_frames, read_record
+from .structures import sulfur_species
+
+VERDICTS = ("reproduced", "partly", "not", "not testable", "not yet tested")
+HOLDS, FAILS, UNDECIDED = True, False, None
+NEAR, FAR = 3.0, 5.8  # A, frozen radii: well within a cutoff, and the longest at which the test covers all elements
+WINDOW = 0.6          # A
+N_BOOTSTRAP = 200
+LABEL = "python -m esgap label frames.xyz data/dft/{}.xyz"
+
+
+@dataclass(frozen=True)
+class Number:
+    """One of our numbers, with its standard error."""
+
+    what: str
+    value: float
+    error: float
+    unit: str = ""
+
+    def __str__(self):
+        digits = max(0, 1 - int(np.floor(np.log10(self.error)))) if self.error > 0 else 3  # two of the error
+        return f"{self.what}: {self.value:.{digits}f} ± {self.error:.{digits}f} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim beside what was found. statements: (text, HOLDS, FAILS or UNDECIDED)."""
+
+    claim: Claim
+    numbers: tuple[Number, ...] = ()
+    statements: tuple[tuple[str, bool | None], ...] = ()
+    command: str = ""  # recomputes what the numbers rest on
+
+    @property
+    def verdict(self):
+        """One of VERDICTS."""
+        found = [holds for _, holds in self.statements]
+        if not found:
+            return "not yet tested"
+        if all(x is UNDECIDED for x in found):
+            return "not testable"
+        return "reproduced" if all(found) else "partly" if any(found) else "not"
+
+    def __str__(self):
+        return f"{self.claim.id}: {self.verdict}" + "".join(f"\n  {n}" for n in self.numbers)
+
+
+def decided(difference, error):
+    """Whether a difference is above zero by two standard errors: HOLDS; below: FAILS; else UNDECIDED."""
+    if not np.isfinite([difference, error]).all():
+        return UNDECIDED
+    return UNDECIDED if abs(difference) < 2 * error or difference == 0 else bool(difference > 0)
+
+
+def ledger():
+    """Verdicts on all claims, in the order of the paper -> tuple of `Verdict`."""
+    return tuple(_verdict(c) for c in load_claims())
+
+
+def _verdict(said):
+    try:
+        return TESTS[said.id]() if said.id in TESTS else Verdict(said)
+    except FileNotFoundError:  # no stored result
+        return Verdict(said)
+
+
+def ledger_table(verdicts):
+    """Markdown table of verdicts; a chapter that the book has is a link."""
+    chapters = data_path().parent / "chapters"
+    rows = ["| the paper says | we find | verdict | tested in | recomputed by |", "|:---|:---|:---|:---|:---|"]
+    for v in verdicts:
+        name = v.claim.chapter
+        title = name[3:].replace("-", " ")
+        link = f"[{title}]({name}.ipynb)" if (chapters / f"{name}.ipynb").exists() else f"{title} (planned)"
+        command = f"`{v.command}`" if v.command else ""
+        rows.append(f"| {v.claim.text} ({v.claim.where}) | {'<br>'.join(map(str, v.numbers))} | {v.verdict} | {link} | "
+                    f"{command} |")
+    return "\n".join(rows)
+
+
+def statements_list(verdicts):
+    """Markdown list of the statements behind the verdicts."""
+    words = {HOLDS: "holds", FAILS: "does not hold", UNDECIDED: "undecided"}
+    return "\n".join(f"- **{v.claim.id}**, {v.verdict}: "
+                     + "; ".join(f"{text}: *{words[holds]}*" for text, holds in v.statements)
+                     for v in verdicts if v.statements)
+
+
+@cache
+def _locality_curves():
+    """Locality curves at NEAR and FAR by element -> ({element: of DFT}, {element: less the baseline}).
+
+    The charges of the baseline are those stored by `python -m esgap charges`.
+    """
+    frames = read_frames(data_path("dft/locality.xyz"))
+    stored = read_record(data_path("runs/charges.json"))
+    baseline = ElectrostaticBaseline(stored["charges"], stored["zeta"], accuracy=1e-6)
+    dft = locality.frozen_forces(frames)
+    left = dft.minus(locality.frozen_forces(frames, baseline))
+    return tuple({e: locality.locality_curve(forces, [NEAR, FAR], e, WINDOW, N_BOOTSTRAP) for e in locality.ELEMENTS}
+                 for forces in (dft, left))
+
+
+def locality_size():
+    """The length of the induced force, sqrt(3) times the error per component, beside the paper's range."""
+    said = claim("locality-size")
+    (low, high), crystal = said.value, read_frames(data_path("crystal.xyz"))[0]
+    all_atoms = locality.by_composition(list(_locality_curves()[0].values()), crystal)
+    numbers, statements = [], []
+    for radius in (NEAR, FAR):
+        value, error = (np.sqrt(3) * x for x in all_atoms.at(radius))
+        numbers.append(Number(f"{radius} Å", float(value), float(error), said.unit))
+        outside = max(low - value, value - high)
+        statements.append((f"at {radius} Å within {low} to {high} {said.unit}", decided(-outside, error)))
+    return Verdict(said, tuple(numbers), tuple(statements), LABEL.format("locality"))
+
+
+def locality_element():
+    """Phosphorus beside the larger of the two other elements, at both radii; errors from paired resampling."""
+    dft, _ = _locality_curves()
+    numbers, statements = [], []
+    for k, radius in enumerate((NEAR, FAR)):
+        other = max(("Li", "S"), key=lambda e: dft[e].value[k])
+        difference = float(dft["P"].value[k] - dft[other].value[k])
+        error = _spread(dft["P"].draws[:, k] - dft[other].draws[:, k])
+        numbers.append(Number(f"P less {other}, {radius} Å", difference, error, "eV/Å"))
+        statements.append((f"at {radius} Å P has the largest", decided(difference, error)))
+    return Verdict(claim("locality-element"), tuple(numbers), tuple(statements), LABEL.format("locality"))
+
+
+def baseline_locality():
+    """The change of the locality error by the baseline: lower far away, most for P; higher near by, for P and S."""
+    dft, left = _locality_curves()
+    change, draws = {}, {}
+    for k, radius in enumerate((NEAR, FAR)):
+        for e in locality.ELEMENTS:
+            change[radius, e] = float(100 * (left[e].value[k] / dft[e].value[k] - 1))
+            draws[radius, e] = 100 * (left[e].draws[:, k] / dft[e].draws[:, k] - 1)
+    numbers = [Number(f"{e}, {r} Å", value, _spread(draws[r, e]), "%") for (r, e), value in change.items()]
+    statements = [(f"at {FAR} Å lower for {e}", decided(-change[FAR, e], _spread(draws[FAR, e])))
+                  for e in locality.ELEMENTS]
+    second = min(("Li", "S"), key=lambda e: change[FAR, e])
+    statements.append((f"at {FAR} Å most for P", decided(change[FAR, second] - change[FAR, "P"],
+                                                         _spread(draws[FAR, second] - draws[FAR, "P"]))))
+    statements += [(f"at {NEAR} Å higher for {e}", decided(change[NEAR, e], _spread(draws[NEAR, e]))) for e in "PS"]
+    return Verdict(claim("baseline-locality"), tuple(numbers), tuple(statements), "python -m esgap charges")
+
+
+def sulfur_charges():
+    """Mean Hirshfeld charges of bridging and terminal S in generation 0; errors over frames."""
+    frames = read_frames(data_path("dft/gen0.xyz"))
+    species = sulfur_species(frames[0])
+    means = {kind: np.array([a.arrays["hirshfeld"][species == kind].mean() for a in frames])
+             for kind in ("bridging", "terminal")}
+    numbers = [Number(f"{kind} S", float(q.mean()), _standard_error(q), "e") for kind, q in means.items()]
+    between = means["bridging"] - means["terminal"]
+    apart = decided(abs(between.mean()), _standard_error(between))
+    numbers.append(Number("difference", float(between.mean()), _standard_error(between), "e"))
+    return Verdict(claim("sulfur-charges"), tuple(numbers), (("the two charges differ", apart),),
+                   LABEL.format("gen0"))
+
+
+def _spread(draws):
+    return float(np.std(draws, ddof=1))
+
+
+def _standard_error(values):
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+TESTS = {"locality-size": locality_size, "locality-element": locality_element, "baseline-locality": baseline_locality,
+         "sulfur-charges": sulfur_charges}

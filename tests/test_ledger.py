@@ -1,0 +1,75 @@
+"""Verdicts follow from statements, statements from numbers, and numbers from what is stored."""
+import re
+
+import numpy as np
+import pytest
+
+import esgap
+from esgap import ledger
+from esgap.claims import claim, load_claims
+from esgap.ledger import FAILS, HOLDS, UNDECIDED, Number, Verdict, decided
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    return {v.claim.id: v for v in ledger.ledger()}
+
+
+@pytest.mark.parametrize(("found", "verdict"), [
+    ([], "not yet tested"), ([HOLDS, HOLDS], "reproduced"), ([HOLDS, FAILS], "partly"), ([HOLDS, UNDECIDED], "partly"),
+    ([FAILS, FAILS], "not"), ([FAILS, UNDECIDED], "not"), ([UNDECIDED, UNDECIDED], "not testable")])
+def test_statements_make_a_verdict(found, verdict):
+    assert verdict in ledger.VERDICTS
+    assert Verdict(claim("conclusion"), statements=tuple(("x", holds) for holds in found)).verdict == verdict
+
+
+@pytest.mark.parametrize(("difference", "error", "holds"), [
+    (2.0, 1.0, HOLDS), (-2.0, 1.0, FAILS), (1.9, 1.0, UNDECIDED), (0.0, 0.0, UNDECIDED), (1.0, np.nan, UNDECIDED)])
+def test_two_standard_errors_decide(difference, error, holds):
+    assert decided(np.float64(difference), error) is holds
+
+
+def test_numbers_print_two_digits_of_their_error():
+    assert str(Number("D", 0.123456, 0.0123, "eV")) == "D: 0.123 ± 0.012 eV"
+    assert str(Number("n", -123.4, 23.4)) == "n: -123 ± 23"
+
+
+def test_every_claim_has_a_row(verdicts):
+    assert list(verdicts) == [c.id for c in load_claims()]
+    assert set(ledger.TESTS) == {name for name, v in verdicts.items() if v.verdict != "not yet tested"}
+    table = ledger.ledger_table(verdicts.values())
+    assert table.count("\n") == 1 + len(verdicts)
+    assert len(set(re.findall(r"(?<=\()\S+\.ipynb(?=\))", table))) >= 3
+    for name in re.findall(r"\]\((\S+\.ipynb)\)", table):
+        assert (esgap.data_path().parent / "chapters" / name).exists()
+    assert table.count("(planned)") == sum(
+        not (esgap.data_path().parent / "chapters" / f"{c.chapter}.ipynb").exists() for c in load_claims())
+    for v in verdicts.values():
+        assert (v.verdict == "not yet tested") == (not v.numbers) == (not v.command)
+        assert v.verdict in str(v)
+        assert all(np.isfinite(n.value) for n in v.numbers)
+    assert ledger.statements_list(verdicts.values()).count("\n- ") == len(ledger.TESTS) - 1
+
+
+def test_a_missing_result_is_not_yet_tested(monkeypatch):
+    monkeypatch.setitem(ledger.TESTS, "conclusion", lambda: esgap.read_frames("no such file"))
+    assert {v.claim.id: v.verdict for v in ledger.ledger()}["conclusion"] == "not yet tested"
+
+
+def test_sulfur_charges_are_those_of_the_labels(verdicts):
+    frames = esgap.read_frames(esgap.data_path("dft/gen0.xyz"))
+    near = frames[0].get_all_distances(mic=True) < 2.6  # A
+    n_bonds = near[:, frames[0].symbols == "P"].sum(1) * (frames[0].symbols == "S")
+    hirshfeld = np.array([a.arrays["hirshfeld"] for a in frames])
+    bridging, terminal, difference = (n.value for n in verdicts["sulfur-charges"].numbers)
+    assert abs(bridging - hirshfeld[:, n_bonds == 2].mean()) < 1e-12
+    assert abs(terminal - hirshfeld[:, n_bonds == 1].mean()) < 1e-12
+    assert abs(difference - (bridging - terminal)) < 1e-12
+
+
+def test_locality_numbers_belong_together(verdicts):
+    size = [n.value for n in verdicts["locality-size"].numbers]
+    assert size[0] > size[1] > 0  # less is left farther away
+    changes = {n.what: n.value for n in verdicts["baseline-locality"].numbers}
+    assert len(changes) == 6
+    assert min(changes.values()) > -100
