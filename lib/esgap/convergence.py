@@ -8,13 +8,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .calculators import ElectrostaticBaseline, es_gap
-from .charges import qeq_exponents
+from .charges import fitted_charges, qeq_exponents
 from .fit import FitSettings, fit_gap
 from .soap import Soap
 from .store import data_path, file_hash, only_writer, read_frames, read_record, write_record
 from .validation import KINDS, SHORT_CONTACT, held_out_errors, mark_short_contacts, split
 
-PROVISIONAL_CHARGES = {"Li": 0.5, "P": 2.5, "S": -1.0}  # e, half the formal ones, until the locality test gives others
 CENTRE = {"cutoff": 5.0, "n_max": 6, "l_max": 3, "n_sparse": 200}
 STEPS = ({"n_sparse": 100}, {"n_sparse": 300}, {"n_sparse": 400}, {"cutoff": 4.0}, {"cutoff": 6.0},
          {"n_max": 4, "l_max": 3}, {"n_max": 8, "l_max": 4}, {"cutoff": 6.0, "n_max": 8, "l_max": 4, "n_sparse": 400},
@@ -22,11 +21,6 @@ STEPS = ({"n_sparse": 100}, {"n_sparse": 300}, {"n_sparse": 400}, {"cutoff": 4.0
 MOST_P = 300       # sparse points of P: generation 0 has few environments of it, 6 a frame
 ATOM_SIGMA = 0.5   # A
 RMSE_DIGITS = 6
-
-
-def provisional_baseline():
-    """The electrostatic baseline with provisional charges and QEq's exponents."""
-    return ElectrostaticBaseline(PROVISIONAL_CHARGES, qeq_exponents())
 
 
 def fit_settings(cutoff, n_max, l_max, n_sparse, seed=0):
@@ -57,12 +51,13 @@ def settings_command(args):
     """Fit and compare; a finished setting is on disk at once, and the same command goes on after it."""
     frames = mark_short_contacts(read_frames(args.frames))
     train, test = split(frames, seed=args.seed)
-    about = {"held_out": [a.info["name"] for a in test], "n_train": len(train), "charges": PROVISIONAL_CHARGES,
+    charges = fitted_charges()[0]
+    about = {"held_out": [a.info["name"] for a in test], "n_train": len(train), "charges": charges,
              "short_contact_A": SHORT_CONTACT, "kinds": KINDS, "seed": args.seed}
     with only_writer(args.output):
         done = _finished(args.output, about, file_hash(args.frames))
         for row in tqdm([r for r in settings_rows() if r not in [d["settings"] for d in done]], "settings"):
-            done.append({"settings": row, **_compared(train, test, row, args.seed)})
+            done.append({"settings": row, **_compared(train, test, row, charges, args.seed)})
             write_record(args.output, {**about, "rows": done}, inputs=[args.frames], seed=args.seed,
                          command="python -m esgap settings")
     return 0
@@ -77,8 +72,8 @@ def _finished(path, about, frames_hash):
     return old["rows"] if same else []
 
 
-def _compared(train, test, row, seed):
-    baseline = provisional_baseline()
+def _compared(train, test, row, charges, seed):
+    baseline = ElectrostaticBaseline(charges, qeq_exponents())
     fits, calculators = fit_pair(train, fit_settings(**row, seed=seed), baseline)
     errors = {name: held_out_errors(test, calc) for name, calc in calculators.items()}
     difference = errors["ES-GAP"].minus(errors["GAP"])
