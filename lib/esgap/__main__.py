@@ -12,6 +12,8 @@ COMMANDS = {
     "charges": ("charge_fit", "charges of the baseline from the locality test"),
     "train": ("generations", "the training loop: sample, label, fit, generation after generation"),
     "md": ("dynamics", "molecular dynamics with a stored potential"),
+    "frenkel": ("frenkel_run", "Frenkel pairs in an electric field: formation energies with a stored potential"),
+    "born": ("born", "Born effective charges from forces in a finite field, with CP2K"),
     "settings": ("convergence", "held-out errors of GAP and ES-GAP for several settings of the fit"),
 }
 

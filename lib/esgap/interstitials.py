@@ -9,7 +9,7 @@ crystal) are given in a cell N with a = 6.19, b = 12.63, c = 12.67 A. Ours is a 
 (x, y, z) there is (-y, y - x, -z) here; inversion, which the crystal has, gives the others.
 Units: A; positions are fractional coordinates of the crystal's unit cell, in [0, 1).
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from ase.geometry import get_distances
@@ -30,7 +30,7 @@ class Interstitial:
 
     name: str          # hole1, hole2, ... or seen1, ...
     position: tuple    # fractional, unit cell
-    nearest: dict      # A, distance to the nearest atom of each element
+    nearest: dict = field(compare=False)  # A, distance to the nearest atom of each element
     orbit: int
 
     def __str__(self):
