@@ -11,7 +11,7 @@ import esgap
 from esgap import field_response, field_sweep, frenkel
 from esgap.__main__ import main
 from esgap.store import read_frames
-from test_dynamics import tiny_gap
+from reference_calculators import weak
 from wells import CHARGES, DEPTH, K_HOLE, REPEAT, K, Wells, holes, pair, rock_salt
 
 
@@ -166,18 +166,18 @@ def test_pairs_that_go_are_reported_and_not_taken_through_the_field(crystal, tmp
         sweep.formation_energy("0:hole2:0,0,0", REPEAT)
 
 
-def test_a_jump_in_a_strong_field_shows_as_hysteresis(crystal, tmp_path):
-    """The field pulls the ion out of the hole (at 1.14 V/A), home, and there it stays on the way back."""
-    near = frenkel.images_of(0, holes()[:1], crystal, REPEAT)[0]
-    home = ",".join(f"{-x:.0f}" for x in np.sign(near.vector(crystal)))
-    _, sweep = run(tmp_path, crystal, (home,), 7, fmax=1e-4, field_max=1.8, pairs=[near])
-    curve = sweep.curve(near.name, home, REPEAT)
-    assert curve.became[5:] == ("recombined: the interstitial ion is back on its site",) * 2
-    np.testing.assert_array_equal(curve.intact[3:], [True, True, False, False])
-    assert curve.out[4] > curve.back[4] + 0.1
-    np.testing.assert_allclose(curve.back[3:5], 0.0, atol=1e-9)  # the perfect crystal again
-    assert curve.hysteresis >= curve.out[4]
-    assert f"{(~curve.intact).sum()} points without the pair" in str(curve)
+def test_a_jump_shows_as_hysteresis_and_ends_the_fit():
+    """Typed in: beyond 0.2 V/A the ion is home, and stays there on the way back."""
+    field, became = np.linspace(-0.3, 0.3, 7), ("",) * 5 + ("recombined", "")
+    out = 0.8 - 2 * field - field**2 / 2
+    out[5:], back = 0.0, np.zeros(7)
+    back[:3] = out[:3]
+    curve = field_response.FieldCurve("p", "m", "x", field, out, back, became, np.full(7, 2.0))
+    assert curve.intact.tolist() == [True] * 5 + [False] * 2  # what comes after a jump does not count
+    assert curve.hysteresis == pytest.approx(0.8)
+    assert "2 points without the pair" in str(curve)
+    with pytest.raises(ValueError, match="5 points with the pair within inf V/A"):
+        field_response.response(curve)
 
 
 def test_scan_of_distances_and_screened_charges(crystal, tmp_path):
@@ -227,6 +227,7 @@ KILLED = """
 import os, pathlib, signal, sys
 from functools import partial
 from esgap import field_sweep
+from reference_calculators import weak
 from wells import REPEAT, Wells, pair, rock_salt
 
 class Killing(Wells):
@@ -260,6 +261,7 @@ def test_killed_processes_leave_a_sweep_that_goes_on(crystal, tmp_path):
 DASK = """
 from functools import partial
 from esgap import field_sweep
+from reference_calculators import weak
 from wells import REPEAT, Wells, pair, rock_salt
 crystal = rock_salt()
 starts = field_sweep.plan([pair(crystal)], [REPEAT], ["x"], 0.3, 5)
@@ -297,16 +299,21 @@ def test_other_models_and_wrong_fields_are_refused(crystal, tmp_path):
         field_sweep.sweep(crystal, Wells, {}, tmp_path / "b.npz", "wells")
 
 
-def test_the_command(tmp_path, capsys):
-    """A potential of ours in the smallest cell, loosely relaxed; labels of the cells can then be asked for."""
-    esgap.save_model(tmp_path / "model.npz", tiny_gap())
+def test_the_command(tmp_path, capsys, monkeypatch):
+    """On Li7P3S11 with a cheap potential, hardly relaxed; DFT labels of the cells can then be asked for."""
+    monkeypatch.setattr("esgap.frenkel_run.load_model", lambda path: weak())
+    (tmp_path / "model.npz").write_bytes(b"a model")
     command = ["frenkel", str(tmp_path / "model.npz"), str(tmp_path / "out.xyz"), "--pair", "3:hole1", "--supercell",
                "1", "1", "1", "--directions", "b", "--n-points", "3", "--fmax", "2", "--dft-frames",
                str(tmp_path / "dft.xyz")]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "points relaxed now, 0 before" in said
-    names = [a.info["name"] for a in read_frames(tmp_path / "dft.xyz")]
-    assert names[0] == "frenkel-model/1x1x1/perfect/0/out"
+    assert "11 points relaxed now, 0 before" in said
+    assert "1x1x1/3:hole1:0,0,0/0/out: formation energy" in said
+    assert "along b: " in said
+    frames = read_frames(tmp_path / "dft.xyz")
+    assert [a.info["name"] for a in frames] == [f"frenkel-model/1x1x1/{name}" for name in (
+        "perfect/0/out", "3:hole1:0,0,0/0/out", "3:hole1:0,0,0/0/held")]
+    assert (frames[0].calc, "steps" in frames[0].info) == (None, False)
     assert main(command) == 0
-    assert "0 points relaxed now" in capsys.readouterr().out
+    assert "0 points relaxed now, 11 before" in capsys.readouterr().out

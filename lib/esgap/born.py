@@ -32,7 +32,8 @@ def field_frames(atoms, strength=0.02):
     frames = []
     for label, field in fields.items():
         frame = atoms.copy()
-        frame.info = {"name": f"{atoms.info['name']}/field{label}", "config_type": "field", "field": field}
+        name = f"{atoms.info['name']}/field{label}"
+        frame.info = {"name": name, "config_type": "field", "field": field + 0.0}  # 0.0: no minus zeros
         frame.arrays = {k: frame.arrays[k] for k in ("numbers", "positions")}
         frames.append(frame)
     return frames
