@@ -15,6 +15,8 @@ COMMANDS = {
     "hops": ("hops", "lithium sites and hops of a trajectory"),
     "neb": ("barriers", "minimum-energy path and barriers between two or more minima"),
     "sweep": ("sweep", "a chapter with every combination of parameters: notebooks, records, a table"),
+    "frenkel": ("frenkel_run", "Frenkel pairs in an electric field: formation energies with a stored potential"),
+    "born": ("born", "Born effective charges from forces in a finite field, with CP2K"),
     "settings": ("convergence", "held-out errors of GAP and ES-GAP for several settings of the fit"),
 }
 

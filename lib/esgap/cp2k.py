@@ -10,6 +10,9 @@ labels made with either are taken for the same.
 k-grid from one density: n_i = ceil(KPOINT_LENGTH / h_i), h_i the distance between the lattice planes of direction i.
 The length, 11.47 A, is chosen to give the paper's grids: 2x2x2 for 42 atoms (h = 11.26, 5.76, 11.42 A), 2x1x2 for the
 1x2x1 cell (84 atoms), Gamma alone for 2x3x2 (504). Only 11.42 to 11.52 A does so: on a strained cell give `kpts`.
+
+A frame with info["field"] (V/A, three numbers) is computed in that field, by the Berry phase (PERIODIC_EFIELD): orbital
+transformation in place of diagonalisation, Gamma alone, no stress (CP2K has none in a field). See `esgap.born`.
 Units: input and output in A, eV, eV/A, eV/A^3 (ASE's sign), e. Program output: format of CP2K 2023.1.
 """
 import os
@@ -65,6 +68,8 @@ class Settings:
             default = next(f.default for f in fields(self) if f.name == name)
             if getattr(self, name) != default:
                 line += f" {name}={getattr(self, name):g}"
+        if "field" in atoms.info:
+            line += " OT, field " + " ".join(f"{x:g}" for x in atoms.info["field"]) + " V/A"
         return line
 
 
@@ -89,17 +94,19 @@ class CP2K:
                     f"program {program!r} not found: install CP2K (Debian: cp2k, cp2k-data, openmpi-bin), name the "
                     "program with --program, or label with another --calculator")
         for atoms in frames:
-            _check_frame(atoms)
+            _check_frame(atoms, self.settings)
 
     def __call__(self, atoms):
         """The labelled frame. An SCF that fails is tried once more with safer mixing, then is an SCFError."""
-        _check_frame(atoms)
+        _check_frame(atoms, self.settings)
+        with_stress = "field" not in atoms.info
         try:
             text, note = self.run(input_text(atoms, self.settings)), {}
-            result = parse(text, len(atoms))
+            result = parse(text, len(atoms), with_stress)
         except SCFError:
-            text, note = self.run(input_text(atoms, self.settings, safer=True)), {"mixing": self.settings.safer_alpha}
-            result = parse(text, len(atoms))
+            text = self.run(input_text(atoms, self.settings, safer=True))
+            note = {"mixing": self.settings.safer_alpha} if with_stress else {"minimizer": "CG"}
+            result = parse(text, len(atoms), with_stress)
         energy, forces, stress, charges, program = result
         return labelled(atoms, energy, forces, stress, {"hirshfeld": charges}, reference=self.reference(atoms),
                         program=program, eps_rho=self.settings.eps_rho, **note)
@@ -130,7 +137,7 @@ def _abort_message(written):
     return " ".join(" ".join(line[20:].strip(" *") for line in box.splitlines()).split())
 
 
-def _check_frame(atoms):
+def _check_frame(atoms, settings):
     name = atoms.info.get("name")
     unknown = sorted(set(atoms.symbols) - set(VALENCE))
     if unknown:
@@ -139,6 +146,12 @@ def _check_frame(atoms):
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise ValueError(f"frame {name} has pbc {atoms.pbc.tolist()} and a cell of rank {atoms.cell.rank}; plane waves "
                          "need a cell that is periodic in three directions")
+    if "field" in atoms.info:
+        if np.shape(atoms.info["field"]) != (3,) or not np.isfinite(atoms.info["field"]).all():
+            raise ValueError(f"frame {name} has field {atoms.info['field']}; give three finite components in V/A")
+        if settings.grid(atoms) != (1, 1, 1):
+            raise ValueError(f"frame {name} has a field and a k-grid {settings.grid(atoms)}; a field needs Gamma: "
+                             "give --kpts 1 1 1 and a cell large enough for that")
 
 
 TEMPLATE = """&GLOBAL
@@ -148,10 +161,10 @@ TEMPLATE = """&GLOBAL
 &END GLOBAL
 &FORCE_EVAL
   METHOD QS
-  STRESS_TENSOR ANALYTICAL
+  STRESS_TENSOR {stress}
   &DFT
     BASIS_SET_FILE_NAME BASIS_MOLOPT
-    POTENTIAL_FILE_NAME GTH_POTENTIALS
+    POTENTIAL_FILE_NAME GTH_POTENTIALS{field}
 {kpoints}
     &MGRID
       CUTOFF {cutoff:g}
@@ -166,13 +179,7 @@ TEMPLATE = """&GLOBAL
       SCF_GUESS ATOMIC
       EPS_SCF {eps_scf:g}
       MAX_SCF {max_scf}
-      &DIAGONALIZATION
-      &END DIAGONALIZATION
-      &MIXING
-        METHOD BROYDEN_MIXING
-        ALPHA {alpha:g}
-        NBROYDEN {nbroyden}
-      &END MIXING
+{solver}
     &END SCF
     &XC
       &XC_FUNCTIONAL {functional}
@@ -204,6 +211,22 @@ TEMPLATE = """&GLOBAL
   &END PRINT
 &END FORCE_EVAL
 """
+DIAGONALIZATION = """      &DIAGONALIZATION
+      &END DIAGONALIZATION
+      &MIXING
+        METHOD BROYDEN_MIXING
+        ALPHA {alpha:g}
+        NBROYDEN {nbroyden}
+      &END MIXING"""
+ORBITAL_TRANSFORMATION = """      &OT
+        MINIMIZER {minimizer}
+        PRECONDITIONER FULL_ALL
+      &END OT"""
+FIELD = """
+    &PERIODIC_EFIELD
+      INTENSITY {:.12g}
+      POLARISATION {:.12g} {:.12g} {:.12g}
+    &END PERIODIC_EFIELD"""
 KPOINTS = """    &KPOINTS
       SCHEME MONKHORST-PACK {} {} {}
       SYMMETRY F
@@ -216,7 +239,7 @@ KIND = """    &KIND {element}
 
 
 def input_text(atoms, settings, safer=False):
-    """CP2K input; a single k-point is Gamma, with real orbitals. `safer`: smaller mixing, more steps."""
+    """CP2K input; a single k-point is Gamma, with real orbitals. `safer`: smaller mixing (OT: CG), more steps."""
     def row(values):
         return " ".join(f"{x:.10f}" for x in values)
 
@@ -225,16 +248,30 @@ def input_text(atoms, settings, safer=False):
     if safer:
         values.update(alpha=settings.safer_alpha, max_scf=settings.safer_max_scf)
     kinds = [KIND.format(element=s, valence=VALENCE[s], **values) for s in sorted(set(atoms.symbols))]
+    field = atoms.info.get("field")
+    solver = DIAGONALIZATION if field is None else ORBITAL_TRANSFORMATION
     return TEMPLATE.format(
         **values,
+        stress="ANALYTICAL" if field is None else "NONE",
+        field="" if field is None else _field_text(np.asarray(field, float)),
+        solver=solver.format(**values, minimizer="CG" if safer else "DIIS"),
         kpoints="" if grid == (1, 1, 1) else KPOINTS.format(*grid),
         cell="\n".join(f"      {k} {row(v)}" for k, v in zip("ABC", atoms.cell.array, strict=True)),
         coord="\n".join(f"      {s} {row(p)}" for s, p in zip(atoms.symbols, atoms.positions, strict=True)),
         kinds="\n".join(kinds))
 
 
-def parse(text, n_atoms):
-    """Energy (eV), forces (n, 3) eV/A, stress (6,) eV/A^3, Hirshfeld charges (n,) e, and program of one CP2K output."""
+def _field_text(field):
+    strength = np.linalg.norm(field)  # a direction is wanted even where there is no field
+    direction = field / strength if strength > 0 else np.array([0.0, 0.0, 1.0])
+    return FIELD.format(strength * Bohr / Hartree, *direction)
+
+
+def parse(text, n_atoms, with_stress=True):
+    """Energy (eV), forces (n, 3) eV/A, stress (6,) eV/A^3, Hirshfeld charges (n,) e, and program of one CP2K output.
+
+    Stress is None without `with_stress`, in a field.
+    """
     if "SCF run NOT converged" in text:
         raise SCFError("SCF did not converge")
     energy = re.findall(rf"ENERGY\| Total FORCE_EVAL.*?:\s+{NUMBER}", text)
@@ -243,12 +280,12 @@ def parse(text, n_atoms):
     pressure = re.findall(rf"STRESS\|\s+[xyz]\s+{NUMBER}\s+{NUMBER}\s+{NUMBER}", text)[:3]
     charges = re.findall(rf"^\s+\d+\s+[A-Z][a-z]?\s+\d+\s.*?{NUMBER}\s*$", text.partition("Hirshfeld Charges")[2], re.M)
     version = re.search(r"CP2K\| version string:\s+CP2K version (\S+)", text)
-    found = {"energy": len(energy) > 0, "forces": len(forces) == n_atoms, "stress": len(pressure) == 3,
+    found = {"energy": len(energy) > 0, "forces": len(forces) == n_atoms, "stress": len(pressure) == 3 * with_stress,
              "Hirshfeld charges": len(charges) == n_atoms, "SCF": bool(re.search(r"SCF run converged in", text))}
     if not all(found.values()):
         missing = ", no ".join(k for k, v in found.items() if not v)
         raise RuntimeError(f"no {missing} of {n_atoms} atoms in CP2K's output; it ended early, or is not of version "
                            "2023.1, whose format is read here")
-    stress = -np.array(pressure, float)[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * GPa
+    stress = -np.array(pressure, float)[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * GPa if with_stress else None
     return (float(energy[-1]) * Hartree, np.array(forces, float) * Hartree / Bohr, stress, np.array(charges, float),
             f"CP2K {version[1] if version else '?'}")

@@ -1,0 +1,77 @@
+"""Figures of defects in a field: take a result, draw on a given Axes; nothing here computes or saves."""
+import numpy as np
+
+from .figures import LINES, MODEL_COLOURS, MODEL_MARKERS
+
+DIRECTION_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#b79f00")
+
+
+def potential_drop(ax):
+    """Schematic of Li metal, electrolyte and cathode, with the potential: flat but for drops at the interfaces."""
+    for left, right, colour, name in ((0, 2, "#c8ccd0", "Li"), (2, 8, "#f3ead2", "Li$_7$P$_3$S$_{11}$"),
+                                      (8, 10, "#9a9a9a", "C")):
+        ax.axvspan(left, right, color=colour, lw=0, zorder=0)
+        ax.text((left + right) / 2, 0.95, name, ha="center", va="top", transform=ax.get_xaxis_transform())
+    x = np.array([0, 2, 2.2, 2.5, 3.0, 3.6, 6.4, 7.0, 7.5, 7.8, 8, 10])
+    u = np.array([3.0, 3.0, 2.4, 2.0, 1.75, 1.65, 1.65, 1.55, 1.3, 0.9, 0.3, 0.3])
+    ax.plot(x, u, color="k")
+    for near, sign in ((2.15, "+"), (7.85, "−")):  # ions displaced to the interface screen the field inside
+        for height in (0.5, 1.1, 3.4):
+            ax.text(near, height, sign, ha="center", va="center", fontsize=13, color="#d55e00")
+    ax.annotate("", (3.3, 2.6), (2.1, 2.6), arrowprops={"arrowstyle": "->", "color": "#0072b2", "lw": 2})
+    ax.text(3.4, 2.6, "field $E$", va="center", color="#0072b2")
+    ax.text(5, 1.75, "screened: no field", ha="center", va="bottom")
+    ax.set(xlim=(0, 10), ylim=(0, 4.2), xticks=[], yticks=[], xlabel="across the cell", ylabel="potential $U$")
+    ax.grid(False)
+
+
+def formation_energy(curves, ax, dft=None, band=None):
+    """Formation energy against field: colour by direction, line and marker by model; open: the pair is gone.
+
+    curves: `field_response.FieldCurve`s, any models and directions. dft: eV at zero field. band: {curve index: (n,)
+    standard errors in eV}, e.g. of a committee. The way back is drawn thin: it is seen only where it differs.
+    """
+    directions = list(dict.fromkeys(c.direction for c in curves))
+    models = list(dict.fromkeys(c.model for c in curves))
+    for k, c in enumerate(curves):
+        colour = DIRECTION_COLOURS[directions.index(c.direction) % len(DIRECTION_COLOURS)]
+        line, marker = LINES[models.index(c.model) % len(LINES)], MODEL_MARKERS.get(c.model, "^")
+        ax.plot(c.field, c.out, color=colour, ls=line, label=f"{c.model}, {c.direction}")
+        ax.plot(c.field, c.back, color=colour, ls=line, lw=0.7)
+        for there, face in ((c.intact, colour), (~c.intact, "none")):
+            ax.plot(c.field[there], c.out[there], ls="none", marker=marker, color=colour, mfc=face)
+        if band and k in band:
+            ax.fill_between(c.field, c.out - band[k], c.out + band[k], color=colour, alpha=0.15, lw=0)
+    if dft is not None:
+        ax.plot([0], [dft], "*", color="k", ms=13, label="DFT")
+    ax.axhline(0, color="k", lw=1)
+    ax.set(xlabel="electric field (V/Å)", ylabel="formation energy (eV)")
+    ax.legend(ncols=2)
+
+
+def decomposition(curve, ax):
+    """One curve, the line of frozen geometries, and what relaxation adds to it."""
+    ax.plot(curve.field, curve.out, "o-", color="k", label="relaxed in the field")
+    ax.plot(curve.field, curve.frozen, "--", color="#0072b2", label="frozen, $E_f(0) - E \\mu$")
+    ax.plot(curve.field, curve.relaxation, ":", color="#d55e00", label="relaxation")
+    ax.axhline(0, color="k", lw=1)
+    ax.set(xlabel=f"electric field along {curve.direction} (V/Å)", ylabel="energy (eV)")
+    ax.legend()
+
+
+def distance_scan(scans, ax, relaxed=True, twice_cutoff=None):
+    """Formation energy against the distance of the pair; scans: `field_response.DistanceScan`s, one for each model.
+
+    twice_cutoff: A; beyond it a local model must be flat. Open: the pair did not survive the relaxation.
+    """
+    for k, scan in enumerate(scans):
+        colour, marker = MODEL_COLOURS.get(scan.model, DIRECTION_COLOURS[k]), MODEL_MARKERS.get(scan.model, "^")
+        energy = scan.relaxed if relaxed else scan.held
+        gone = np.array([bool(text) for text in scan.became])
+        ax.plot(scan.distance[~gone], energy[~gone], ls=LINES[k % len(LINES)], marker=marker, color=colour,
+                label=scan.model)
+        ax.plot(scan.distance[gone], energy[gone], ls="none", marker=marker, color=colour, mfc="none")
+    if twice_cutoff is not None:
+        ax.axvline(twice_cutoff, color="k", lw=1, ls=":", label="twice the cutoff")
+    ax.set(xlabel="distance of vacancy and interstitial ion (Å)", ylabel="formation energy (eV)")
+    ax.legend()

@@ -1,0 +1,86 @@
+"""python -m esgap frenkel: Frenkel pairs with a stored potential, with and without a field; their frames for DFT."""
+from functools import partial
+
+import numpy as np
+from ase import Atoms
+
+from . import structures
+from .field_response import load_sweep
+from .field_sweep import plan, sweep
+from .frenkel import images_of, pair_named
+from .interstitials import hole_sites, seen_sites
+from .models import load_model, model_path
+from .store import file_hash, read_frames, write_frames
+
+
+def dft_frames(frames, path, label=""):
+    """Write relaxed cells of zero field, {name: Atoms} as in `field_response.Sweep`, for `python -m esgap label`."""
+    bare = []
+    for name, atoms in frames.items():
+        if name.endswith(("/0/out", "/0/held")):
+            new = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True)
+            new.info.update(name=f"frenkel{label}/{name}", config_type="frenkel")
+            bare.append(new)
+    write_frames(path, bare)
+
+
+def add_frenkel_arguments(parser):
+    parser.add_argument("model", help="gap, es-gap, or the path of a stored model (see esgap.load_model)")
+    parser.add_argument("output", help="relaxed cells to write, .xyz; what it already holds is not done again")
+    parser.add_argument("--crystal", help="extended XYZ (default: Li7P3S11 of data/crystal.xyz)")
+    parser.add_argument("--sites", action="store_true", help="list the interstitial sites and do nothing else")
+    parser.add_argument("--pair", action="append", default=[], metavar="LI:SITE[:i,j,k]", help="Li atom of the unit "
+                        "cell, interstitial site (see --sites), and how many unit cells away it is (default: nearest "
+                        "image); may be given more than once")
+    parser.add_argument("--scan", metavar="LI:SITE", help="also all pairs of this Li with sites equivalent to SITE")
+    parser.add_argument("--supercell", type=int, nargs=3, action="append", help="cells along a, b, c (default 2 3 2); "
+                        "may be given more than once")
+    parser.add_argument("--directions", nargs="*", default=[], help="of the field: x y z a b c, or a vector such as "
+                        "1,1,0 (default: no field)")
+    parser.add_argument("--field-max", type=float, default=0.3, help="V/A (default 0.3)")
+    parser.add_argument("--n-points", type=int, default=9, help="fields from -field_max to field_max (default 9)")
+    parser.add_argument("--fmax", type=float, default=0.01, help="largest force allowed, eV/A (default 0.01)")
+    parser.add_argument("--max-steps", type=int, default=500, help="of one relaxation (default 500)")
+    parser.add_argument("--workers", type=int, default=0, help="points at a time on this machine (default 0: one, in "
+                                                               "this process, without dask)")
+    parser.add_argument("--scheduler", help="address of a running dask scheduler, e.g. tcp://host:8786")
+    parser.add_argument("--dft-frames", help="also write the cells of zero field, to be labelled with DFT")
+
+
+def frenkel_command(args):
+    """python -m esgap frenkel: the same command goes on after a kill, and adds points that are new to it."""
+    crystal = read_frames(args.crystal)[0] if args.crystal else structures.crystal()
+    sites = hole_sites(crystal) + (() if args.crystal else seen_sites(crystal))
+    if args.sites:
+        print("\n".join(map(str, sites)))
+        return 0
+    supercells = args.supercell or [[2, 3, 2]]
+    pairs = [pair_named(text, crystal, sites) for text in args.pair]
+    if args.scan:
+        first = pair_named(args.scan, crystal, sites)
+        alike = [s for s in sites if s.orbit == first.site.orbit and s.name[:4] == first.site.name[:4]]
+        pairs += images_of(first.vacancy, alike, crystal, np.min(supercells, axis=0))
+    if not pairs:
+        raise ValueError("no pair is given: choose one with --pair or --scan; --sites lists the interstitial sites")
+    path = model_path(args.model)
+    starts = plan(list(dict.fromkeys(pairs)), supercells, args.directions, args.field_max, args.n_points)
+    report = sweep(crystal, partial(load_model, path), starts, args.output, f"{path.stem} {file_hash(path)[:16]}",
+                   args.fmax, args.max_steps, args.workers, args.scheduler, inputs=[path])
+    print(report)
+    result = load_sweep(args.output)
+    if args.dft_frames:
+        dft_frames(result.frames, args.dft_frames, f"-{path.stem}")
+    _tell(result, starts)
+    return 1 if report.failed else 0
+
+
+def _tell(result, starts):
+    for point in starts:
+        if point.pair and point.leg == "out" and not point.direction and point.name in result.frames:
+            print(f"{point.name}: formation energy {result.formation_energy(point.pair.name, point.repeat):.3f} eV")
+    for repeat, pair, direction in dict.fromkeys((p.repeat, p.pair, p.direction) for p in starts if p.pair):
+        if direction:
+            try:
+                print(result.curve(pair.name, direction, repeat))
+            except ValueError as error:  # points are missing; which, the report has said
+                print(error)

@@ -1,0 +1,124 @@
+"""Born charges: those that are put in come back; CP2K's input in a field, and without one what it always was."""
+import hashlib
+import re
+
+import numpy as np
+import pytest
+
+from esgap import born
+from esgap.__main__ import main
+from esgap.cp2k import CP2K, Settings, input_text, parse
+from esgap.reference import label_file
+from esgap.store import labelled, read_frames, write_frames
+from test_reference import CP2K_OUTPUT, li2s, program_that_says
+
+HASHES = ["d76518e7e8a00090", "cb7252a10d1c0aa9", "0fc41b10fc64ef9a"]  # made with the commit before
+RNG = np.random.default_rng(5)
+Z = RNG.normal(size=(3, 3, 3))
+Z -= Z.mean(0)  # the sum rule
+BENT = RNG.normal(size=(3, 3, 3))
+
+
+def respond(frame, drift=0.0):
+    """Forces Z E (+ drift E on every atom) + second order, as a labelled frame."""
+    field = frame.info["field"]
+    forces = (Z + drift) @ field + BENT @ field**2 + 0.1
+    return labelled(frame, 0.0, forces)
+
+
+def test_tensors_come_back_and_the_sum_rule_is_stated_and_mended():
+    frames = [respond(f, drift=0.02) for f in born.field_frames(li2s(), 0.01)]
+    charges = born.born_charges(frames[::-1])
+    np.testing.assert_allclose(charges.tensors, Z, atol=1e-12)
+    np.testing.assert_allclose(charges.sum_rule, 0.06, atol=1e-12)
+    assert charges.second_order == pytest.approx(np.abs(BENT).max() * 1e-4)
+    assert charges.isotropic()["S"][0] == pytest.approx(np.trace(Z[0]) / 3)
+    assert "sum over all atoms up to 0.060, taken off" in str(charges)
+    displacement = RNG.normal(size=(3, 3))
+    work = sum(displacement[i] @ Z[i] @ [0, 0.3, 0] for i in range(3))  # of the forces of a field along y
+    assert charges.dipole(displacement) @ [0, 0.3, 0] == pytest.approx(work)
+    assert charges.dipole(np.ones((3, 3))) == pytest.approx(np.zeros(3), abs=1e-12)
+
+
+def test_frames_keep_their_fields_on_disk(tmp_path):
+    write_frames(tmp_path / "f.xyz", born.field_frames(li2s(), 0.02))
+    frames = read_frames(tmp_path / "f.xyz")
+    assert [f.info["name"] for f in frames] == [f"Li2S/field{x}" for x in ("0", "+x", "-x", "+y", "-y", "+z", "-z")]
+    np.testing.assert_array_equal(frames[4].info["field"], [0, -0.02, 0])
+    np.testing.assert_array_equal(frames[0].info["field"], [0, 0, 0])
+
+
+def test_ordinary_input_is_what_it_was():
+    """Labels made before CP2K could be given a field keep their settings: the input is the same to the last byte.
+
+    But for EPS_RHO_RSPACE, if there is such a line: it came later, and on purpose.
+    """
+    for expected, arguments in zip(HASHES, ((Settings(),), (Settings(kpts=(1, 1, 1)),), (Settings(cutoff=600), True)),
+                                   strict=True):
+        text = re.sub(r" *EPS_RHO_RSPACE.*\n", "", input_text(li2s(), *arguments))
+        assert hashlib.sha256(text.encode()).hexdigest().startswith(expected)
+    assert Settings(kpts=(1, 1, 1)).line(li2s()) == "PBE DZVP-MOLOPT-SR-GTH 300/40 Ry 1x1x1"
+
+
+def test_input_in_a_field():
+    frame, gamma = born.field_frames(li2s(), 0.02)[4], Settings(kpts=(1, 1, 1))
+    words = " ".join(input_text(frame, gamma).split())
+    # 1 atomic unit is 51.42206747 V/A
+    assert f"&PERIODIC_EFIELD INTENSITY {0.02 / 51.42206747:.7f}"[:-2] in words
+    assert "POLARISATION 0 -1 0 &END" in words.replace("-0 ", "0 ")
+    assert "STRESS_TENSOR NONE" in words
+    assert "&OT MINIMIZER DIIS PRECONDITIONER FULL_ALL &END OT &END SCF" in words
+    assert "DIAGONALIZATION" not in words
+    assert "MINIMIZER CG" in input_text(frame, gamma, safer=True)
+    assert "INTENSITY 0\n" in input_text(born.field_frames(li2s())[0], gamma)
+    assert gamma.line(frame).endswith("1x1x1 OT, field 0 -0.02 0 V/A")
+
+
+def test_labels_in_a_field_have_forces_and_no_stress(tmp_path):
+    """With a program in CP2K's place: its output in a field, as far as is known, lacks only the stress."""
+    output = CP2K_OUTPUT.partition(" STRESS|")[0]
+    assert parse(output, 3, with_stress=False)[2] is None
+    labeller = program_that_says(tmp_path / "program", *[output] * 7)
+    write_frames(tmp_path / "in.xyz", born.field_frames(li2s(), 0.02))
+    with pytest.raises(ValueError, match=r"frame Li2S/field0 has a field and a k-grid \(4, 4, 4\); .* --kpts 1 1 1"):
+        label_file(tmp_path / "in.xyz", tmp_path / "out.xyz", labeller, workers=0)
+    labeller = type(labeller)(Settings(kpts=(1, 1, 1)), ranks=1, program=labeller.program)
+    assert label_file(tmp_path / "in.xyz", tmp_path / "out.xyz", labeller, workers=0).labelled == 7
+    frames = read_frames(tmp_path / "out.xyz")
+    assert set(frames[1].calc.results) == {"energy", "forces"}
+    assert frames[1].info["reference"].endswith("OT, field 0.02 0 0 V/A")
+    np.testing.assert_allclose(born.born_charges(frames).tensors, 0.0)  # the same forces in every field
+    again = label_file(tmp_path / "in.xyz", tmp_path / "out.xyz", labeller, workers=0)
+    assert (again.labelled, again.done_before) == (0, 7)
+
+
+def test_the_command_asks_for_gamma_and_writes_charges(tmp_path, capsys):
+    program_that_says(tmp_path / "program", *[CP2K_OUTPUT.partition(" STRESS|")[0]] * 7)
+    write_frames(tmp_path / "in.xyz", [li2s()])
+    command = ["born", str(tmp_path / "in.xyz"), str(tmp_path / "z.json"), "--repeat", "1", "1", "1", "--ranks", "1",
+               "--program", str(tmp_path / "program")]
+    assert main(command) == 0
+    assert "Z* in e: S +0.00 (scatter 0.00), Li +0.00" in capsys.readouterr().out
+    charges = born.load_born_charges(tmp_path / "z.json")
+    assert (charges.tensors.shape, charges.symbols) == ((3, 3, 3), ("S", "Li", "Li"))
+    assert main([*command[:2], str(tmp_path / "z.xyz")]) == 2
+    assert "z.xyz does not end in .json" in capsys.readouterr().err
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="strength is 0 V/A; it must be positive"):
+        born.field_frames(li2s(), 0)
+    with pytest.raises(ValueError, match="the atoms have no name"):
+        born.field_frames(li2s(name=""))
+    frames = [respond(f) for f in born.field_frames(li2s())]
+    with pytest.raises(ValueError, match=r"fields -z are missing, .* needed: label all of `field_frames`"):
+        born.born_charges(frames[:-1])
+    frames[3].info["field"] = np.array([0.01, 0.02, 0])
+    with pytest.raises(ValueError, match=r"frame Li2S/field\+y has field .*; Z\* needs fields along x, y or z"):
+        born.born_charges(frames)
+    with pytest.raises(ValueError, match=r"displacements have shape \(2, 3\); give one .* for each of the 3 atoms"):
+        born.born_charges([respond(f) for f in born.field_frames(li2s())]).dipole(np.zeros((2, 3)))
+    wrong = li2s()
+    wrong.info["field"] = [0.1, 0.2]
+    with pytest.raises(ValueError, match=r"frame Li2S has field \[0.1, 0.2\]; give three finite components"):
+        CP2K(Settings(kpts=(1, 1, 1)), ranks=1, program="true")(wrong)

@@ -1,0 +1,63 @@
+"""Figures of defects draw the numbers they are given, on the Axes they are given."""
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+from esgap import figures, figures_frenkel
+from esgap.field_response import DistanceScan, FieldCurve
+
+FIELD = np.linspace(-0.2, 0.2, 5)
+
+
+def curve(model, direction, gone=False):
+    out = 0.8 - 2 * FIELD - FIELD**2
+    return FieldCurve("p", model, direction, FIELD, out, out + 0.01, ("",) * 4 + ("gone" * gone,), np.full(5, 2.0))
+
+
+@pytest.fixture
+def ax():
+    figures.use_style()
+    fig, ax = plt.subplots()
+    yield ax
+    fig.canvas.draw()
+    plt.close(fig)
+
+
+def test_formation_energy(ax):
+    curves = [curve("ES-GAP", "x", gone=True), curve("ES-GAP", "y"), curve("GAP", "x")]
+    figures_frenkel.formation_energy(curves, ax, dft=0.8, band={0: np.full(5, 0.05)})
+    labels = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert labels == ["ES-GAP, x", "ES-GAP, y", "GAP, x", "DFT"]
+    first, back, there, gone = ax.get_lines()[:4]
+    np.testing.assert_array_equal(first.get_xydata(), np.stack([FIELD, curves[0].out], 1))
+    np.testing.assert_array_equal(back.get_ydata(), curves[0].back)
+    assert (len(there.get_xdata()), gone.get_xdata().tolist(), gone.get_markerfacecolor()) == (4, [0.2], "none")
+    assert first.get_color() == ax.get_lines()[8].get_color()  # the same direction
+    assert "V/Å" in ax.get_xlabel()
+
+
+def test_decomposition_adds_up(ax):
+    figures_frenkel.decomposition(curve("GAP", "x"), ax)
+    total, frozen, relaxation = (line.get_ydata() for line in ax.get_lines()[:3])
+    np.testing.assert_allclose(total, frozen + relaxation)
+    np.testing.assert_allclose(relaxation, -FIELD**2, atol=1e-12)
+
+
+def test_distance_scan(ax):
+    scan = DistanceScan("GAP", ("a", "b", "c"), np.array([3.0, 6, 9]), np.ones(3), np.array([0.5, 0.6, 0.7]),
+                        ("", "gone", ""))
+    figures_frenkel.distance_scan([scan], ax, twice_cutoff=10)
+    assert [line.get_xdata()[:2] for line in ax.get_lines()] == [pytest.approx([3, 9]), [6], [10, 10]]
+    ax.clear()
+    figures_frenkel.distance_scan([scan], ax, relaxed=False)
+    np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [1, 1])
+
+
+def test_the_schematic_names_its_parts(ax):
+    figures_frenkel.potential_drop(ax)
+    texts = {t.get_text() for t in ax.texts}
+    assert {"Li", "C", "field $E$", "screened: no field"} <= texts
+    assert (np.diff(ax.get_lines()[0].get_ydata()) <= 0).all()
