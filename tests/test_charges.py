@@ -1,4 +1,6 @@
 """Charges, exponents and how much of the forces they explain."""
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -6,6 +8,7 @@ from ase.units import Bohr
 
 import esgap
 from esgap import charges, claims, structures
+from esgap.parameters import read_parameters
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,11 @@ def test_zero_charges_explain_nothing(frames):
 def test_frames_of_different_composition_are_refused(frames, baseline):
     with pytest.raises(ValueError, match="frames hold different atoms"):
         charges.force_share([frames[0], frames[1][::-1]], baseline)
+
+
+@pytest.mark.parametrize("chapter", ["01-electrostatic-baseline", "03-training"])
+def test_chapters_begin_with_the_fitted_charges(chapter):
+    found = read_parameters(Path(__file__).parents[1] / "chapters" / f"{chapter}.ipynb")
+    fitted, _ = charges.fitted_charges()
+    assert found["charge_li"].default == pytest.approx(fitted["Li"], abs=0.0051)
+    assert found["charge_p"].default == pytest.approx(fitted["P"], abs=0.0051)
