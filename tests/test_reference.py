@@ -17,7 +17,7 @@ from ase.units import Bohr, GPa, Hartree
 from esgap.__main__ import main
 from esgap.cp2k import CP2K, Settings, input_text, parse
 from esgap.reference import AnyCalculator, failed_path, label_file, load_calculator
-from esgap.relax import relax_file
+from esgap.relax import model_hessian, relax_file
 from esgap.store import read_frames, read_record, write_frames
 from reference_calculators import PARAMETERS
 
@@ -217,8 +217,8 @@ def test_relaxation_reaches_the_minimum_and_goes_on_after_a_stop(tmp_path):
     np.testing.assert_array_equal(whole.cell, start.cell)
 
 
-def test_a_model_shortens_the_way_not_the_end(tmp_path):
-    """One that is itself off by a fifth: fewer labels, the same minimum."""
+def test_second_derivatives_of_a_model_shorten_the_way_not_the_end(tmp_path):
+    """With those of a potential that is itself off by a fifth: fewer steps, the same minimum."""
     source, labeller = tmp_path / "in.xyz", AnyCalculator("reference_calculators:fast")
     write_frames(source, [li2s()])
     plain = relax_file(source, tmp_path / "plain.xyz", labeller, fmax=1e-4)
@@ -227,6 +227,9 @@ def test_a_model_shortens_the_way_not_the_end(tmp_path):
     assert guided.get_potential_energy() == pytest.approx(plain.get_potential_energy(), abs=1e-6)
     n_plain, n_guided = (len(read_frames(tmp_path / f"{x}.steps.xyz")) for x in ("plain", "guided"))
     assert n_guided < n_plain
+    hessian = model_hessian(plain, MorsePotential(**PARAMETERS), softest=2.0)
+    np.testing.assert_allclose(hessian, hessian.T, atol=1e-10)
+    assert np.linalg.eigvalsh(hessian).min() > 2.0 - 1e-9
 
 
 @pytest.mark.cp2k

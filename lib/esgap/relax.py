@@ -1,15 +1,13 @@
 """Relax the positions of one structure at fixed cell with reference forces; can be stopped and started at any time.
 
-BFGS, or GPMin on top of a stored potential, which needs far fewer labels in a flat landscape. It begins at the start
-each time, with every evaluated step kept, labelled, in `<output>.steps.xyz`: on a restart the steps already there are
-read instead of computed, and since both are deterministic it arrives where it was. Units: A, eV, eV/A.
+BFGS from the start each time, with every evaluated step kept, labelled, in `<output>.steps.xyz`: on a restart the steps
+already there are read instead of computed, and since BFGS is deterministic it arrives where it was. Units: A, eV, eV/A.
 """
 from pathlib import Path
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
-from ase.optimize import BFGS, GPMin
-from ase.optimize.gpmin.prior import CalculatorPrior
+from ase.optimize import BFGS
 
 from esgap.models import load_model
 from esgap.reference import add_labeller_arguments, frame_key, labeller_from, read_named_frames
@@ -38,21 +36,28 @@ class Remembering(Calculator):
         self.results = dict(self.frame.calc.results)
 
 
-def _optimiser(atoms, max_move, model):
-    """BFGS; with a model GPMin (E. Garijo del Rio, J. J. Mortensen, K. W. Jacobsen, Phys. Rev. B 100, 104103 (2019)):
-    a Gaussian process of what the model leaves of energy and forces, minimised and labelled in turn. Its length of
-    0.5 A is a distance in the space of all coordinates; for another potential in DFT's place 0.5 needed 14 labels."""
-    if model is None:
-        return BFGS(atoms, maxstep=max_move, logfile=None)
-    return GPMin(atoms, prior=CalculatorPrior(atoms, model), scale=0.5, logfile=None)
+def model_hessian(atoms, calculator, step=0.01, softest=2.0):
+    """Second derivatives (3n, 3n) of a cheap potential in eV/A^2 by central differences, made safe for a first guess:
+    eigenvalues are taken positive and not below `softest`, since the soft modes of a model are its least certain."""
+    atoms, columns = atoms.copy(), []
+    for k in range(len(atoms)):
+        for axis in range(3):
+            forces = []
+            for sign in (1, -1):
+                atoms.positions[k, axis] += sign * step
+                forces.append(calculator.get_property("forces", atoms.copy()).ravel())
+                atoms.positions[k, axis] -= sign * step
+            columns.append((forces[1] - forces[0]) / (2 * step))
+    values, vectors = np.linalg.eigh((np.array(columns) + np.array(columns).T) / 2)
+    return (vectors * np.maximum(np.abs(values), softest)) @ vectors.T
 
 
 def relax_file(input_path, output, labeller, fmax=0.01, max_steps=200, max_move=0.05, model=None):
     """Relax the only frame of `input_path` until no force exceeds `fmax` (eV/A); writes and returns it, labelled.
 
-    model: an ASE calculator that knows roughly how the forces go; it changes the way, not the end. For GPMin, up to
-    about 100 atoms. max_move (A): how far an atom goes in a step of BFGS. The frame keeps its name and info.
-    RuntimeError if not there after `max_steps`: all steps are kept, and the same command with more steps goes on.
+    model: an ASE calculator whose second derivatives are the first guess of BFGS's; it changes the way, not the end.
+    The frame keeps its name and info; `max_move` (A) limits how far an atom goes in a step. RuntimeError if not there
+    after `max_steps`: all steps are kept, and the same command with more steps goes on.
     """
     frames, output = read_named_frames(input_path), Path(output)
     if len(frames) != 1:
@@ -64,7 +69,9 @@ def relax_file(input_path, output, labeller, fmax=0.01, max_steps=200, max_move=
         store = FrameStore(steps, frame_key)
         atoms.calc = Remembering(labeller, store, atoms.info["name"])
         try:
-            with _optimiser(atoms, max_move, model) as optimiser:
+            with BFGS(atoms, maxstep=max_move, logfile=None) as optimiser:
+                if model is not None:
+                    optimiser.H0 = model_hessian(frames[0], model)
                 for _ in optimiser.irun(fmax=fmax, steps=max_steps):
                     _report(optimiser.nsteps, atoms)
                 largest = np.linalg.norm(atoms.get_forces(), axis=1).max()
@@ -93,7 +100,7 @@ def add_relax_arguments(parser):
     parser.add_argument("--fmax", type=float, default=0.01, help="largest force allowed, eV/A (default 0.01)")
     parser.add_argument("--max-steps", type=int, default=200)
     parser.add_argument("--max-move", type=float, default=0.05, help="largest displacement in a step, A (default 0.05)")
-    parser.add_argument("--model", help="stored potential that knows roughly how the forces go (fewer steps)")
+    parser.add_argument("--model", help="stored potential for the first guess of the second derivatives (fewer steps)")
     add_labeller_arguments(parser)
 
 
