@@ -1,10 +1,10 @@
-"""GAP engine against quippy and gap_fit, side by side: evaluation, molecular dynamics, fit.
+"""GAP engine against quippy and gap_fit, side by side: evaluation, ES-GAP's extra cost, molecular dynamics, fit.
 
-    python benchmarks/engine.py [fit evaluation dynamics gap_fit fit-400] [--write data/runs/benchmark-engine.json]
+    python benchmarks/engine.py [part ...] [--write data/runs/benchmark-engine.json], parts: see PARTS below
 
 One process, runs interleaved, medians; CPU time is that of all threads. Both sides are asked for energy, forces and
 stress in one call (get_forces followed by get_stress would make quippy compute twice). Sparse points are environments
-of generation 0; weights are random where only time matters, which does not depend on them. The first three parts, the
+of generation 0; weights are random where only time matters, which does not depend on them. The first four parts, the
 default, take minutes on two cores, fits with the program gap_fit and of 400 frames longer. Peak memory is that of the
 process, so a fit is best given first or alone.
 """
@@ -24,10 +24,14 @@ from ase.io import read
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
+from esgap import ElectrostaticBaseline, es_gap
+from esgap.charges import qeq_exponents
+from esgap.convergence import PROVISIONAL_CHARGES
 from esgap.design import frame_descriptors
 from esgap.fit import FitSettings, fit_gap
 from esgap.gap import SparseGAP, Term
 from esgap.gap_calculator import GAP
+from esgap.models import ACCURACY
 from esgap.quip import write_model
 from esgap.soap import Soap, reduced_points
 from esgap.store import read_record, write_record
@@ -139,6 +143,26 @@ def with_more_points(model, frames, n_sparse):
         for t, more in zip(model.terms, random_model(frames, n_sparse).terms, strict=True)))
 
 
+def electrostatics(model, crystal, repeats):
+    """What the baseline adds to a step: GAP, ES-GAP and the baseline alone, asked for forces at atoms that move."""
+    rows = []
+    for n, repeat in CELLS.items():
+        sums = [ElectrostaticBaseline(PROVISIONAL_CHARGES, qeq_exponents(), ACCURACY) for _ in range(2)]
+        calcs = {"GAP": GAP(model), "ES-GAP": es_gap(GAP(model), sums[0]), "baseline": sums[1]}
+        atoms, rng = crystal.repeat(repeat), np.random.default_rng(0)
+
+        def step(calc, atoms=atoms, rng=rng):
+            atoms.positions += rng.normal(0, 0.01, atoms.positions.shape)
+            calc.get_property("forces", atoms)
+
+        times = timed({k: lambda c=c, f=step: f(c) for k, c in calcs.items()}, repeats if n < 500 else repeats // 4)
+        ratio = {k: times["ES-GAP"][k] / times["GAP"][k] for k in times["GAP"]}
+        rows.append({"atoms": n, "times": times, "ratio": ratio, "load": os.getloadavg()[0]})
+        print(f"{n:4d} atoms: ES-GAP / GAP " + ", ".join(f"{k[:-3]} {v:.3f}" for k, v in ratio.items())
+              + f"; baseline alone {times['baseline']['cpu_ms']:.2f} ms CPU", flush=True)
+    return rows
+
+
 def dynamics(model, crystal, steps):
     """ns per day of velocity Verlet at 2 fs from 800 K, neighbour lists and integrator included."""
     rows = []
@@ -185,12 +209,12 @@ def fitting(frames, n_frames, n_sparse, trainer):
     return row
 
 
-PARTS = ("fit", "evaluation", "dynamics", "gap_fit", "fit-400")
+PARTS = ("fit", "evaluation", "es-gap", "dynamics", "gap_fit", "fit-400")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=PARTS[:3],
+    parser.add_argument("parts", nargs="*", default=PARTS[:4],
                         help=f"of {', '.join(PARTS)}; the others stay in the file as they are")
     parser.add_argument("--data", type=Path, default=ROOT / "data/dft/gen0.xyz")
     parser.add_argument("--points", type=int, default=750, help="sparse points per element")
@@ -208,6 +232,8 @@ def main():
     for part in args.parts:
         if part == "evaluation":
             out[part] = evaluation(random_model(frames, args.points), frames[0], args.repeats)
+        elif part == "es-gap":
+            out[part] = electrostatics(random_model(frames, args.points), frames[0], 8 * args.repeats)
         elif part == "dynamics":
             model = fit_gap(frames[:30], FitSettings(SOAP, n_sparse=150, e0="fit", kinds=KINDS)).model
             out[part] = dynamics(with_more_points(model, frames, args.points), frames[0], args.steps)

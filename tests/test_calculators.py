@@ -2,7 +2,9 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.calculators.mixing import SumCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
 import esgap
@@ -141,6 +143,21 @@ def test_sum_with_field_is_the_sum():
     both = esgap.es_gap(baseline(), field(), field())
     assert both.get_potential_energy(atoms) == pytest.approx(
         baseline().get_potential_energy(atoms) + 2 * field().get_potential_energy(atoms), rel=1e-12)
+
+
+def test_sum_has_all_that_its_terms_have_and_is_ases_sum():
+    atoms, moved = skew_cell(), skew_cell()
+    moved.rattle(0.1, seed=1)
+    ours, ases = (make([baseline(), field()]) for make in (esgap.calculators.QuickSum, SumCalculator))
+    for a in (atoms, moved, atoms):
+        ours.calculate(a, ["forces"])
+        for name in ("energy", "free_energy", "energies", "forces", "stress"):
+            np.testing.assert_array_equal(ours.results[name], ases.get_property(name, a))
+    molecule = Atoms("LiCl", positions=[[0, 0, 0], [0, 0, 2.0]])
+    alone = esgap.calculators.QuickSum([UniformField([0, 0, 0.1], {"Li": 1, "Cl": -1})] * 2)
+    assert alone.get_potential_energy(molecule) == pytest.approx(0.4)
+    with pytest.raises(PropertyNotImplementedError):
+        alone.get_stress(molecule)
 
 
 def broken(**changes):
