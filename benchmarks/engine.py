@@ -25,8 +25,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from esgap import ElectrostaticBaseline, es_gap
-from esgap.charges import qeq_exponents
-from esgap.convergence import PROVISIONAL_CHARGES
+from esgap.charges import fitted_charges, qeq_exponents
 from esgap.design import frame_descriptors
 from esgap.fit import FitSettings, fit_gap
 from esgap.gap import SparseGAP, Term
@@ -147,7 +146,7 @@ def electrostatics(model, crystal, repeats):
     """What the baseline adds to a step: GAP, ES-GAP and the baseline alone, asked for forces at atoms that move."""
     rows = []
     for n, repeat in CELLS.items():
-        sums = [ElectrostaticBaseline(PROVISIONAL_CHARGES, qeq_exponents(), ACCURACY) for _ in range(2)]
+        sums = [ElectrostaticBaseline(fitted_charges()[0], qeq_exponents(), ACCURACY) for _ in range(2)]
         calcs = {"GAP": GAP(model), "ES-GAP": es_gap(GAP(model), sums[0]), "baseline": sums[1]}
         atoms, rng = crystal.repeat(repeat), np.random.default_rng(0)
 
