@@ -309,11 +309,11 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "11 points relaxed now, 0 before" in said
-    assert "1x1x1/3:hole1:0,0,0/0/out: formation energy" in said
+    assert "1x1x1/3:hole1:-1,0,0/0/out: formation energy" in said
     assert "along b: " in said
     frames = read_frames(tmp_path / "dft.xyz")
     assert [a.info["name"] for a in frames] == [f"frenkel-model/1x1x1/{name}" for name in (
-        "perfect/0/out", "3:hole1:0,0,0/0/out", "3:hole1:0,0,0/0/held")]
+        "perfect/0/out", "3:hole1:-1,0,0/0/out", "3:hole1:-1,0,0/0/held")]
     assert (frames[0].calc, "steps" in frames[0].info) == (None, False)
     assert main(command) == 0
     assert "0 points relaxed now, 11 before" in capsys.readouterr().out
