@@ -83,6 +83,7 @@ def test_settings_are_told_in_one_line():
 
 def test_input_holds_settings_and_structure():
     text = input_text(li2s(), Settings(kpts=(2, 1, 2)))
+    assert "EPS_RHO_RSPACE 1e-06" in text
     words = " ".join(text.split())
     for part in ("CUTOFF 300 REL_CUTOFF 40 NGRIDS 5", "EPS_DEFAULT 1e-10", "EPS_SCF 1e-06 MAX_SCF 60",
                  "BROYDEN_MIXING ALPHA 0.4 NBROYDEN 8", "MONKHORST-PACK 2 1 2", "SHAPE_FUNCTION DENSITY",
@@ -239,11 +240,15 @@ def test_second_derivatives_of_a_model_shorten_the_way_not_the_end(tmp_path):
 def test_a_relabelled_frame_agrees_with_the_shipped_label():
     data = os.path.join(os.path.dirname(__file__), "..", "data", "dft", "gen0.xyz")
     shipped = read_frames(data)[0]
-    again = CP2K()(shipped)
+    again = CP2K(Settings(eps_rho=1e-10))(shipped)  # as in generation 0
     assert again.get_potential_energy() == pytest.approx(shipped.get_potential_energy(), abs=1e-5)
     np.testing.assert_allclose(again.get_forces(), shipped.get_forces(), atol=1e-3)
     np.testing.assert_allclose(again.get_stress(), shipped.get_stress(), atol=1e-5)
     np.testing.assert_allclose(again.arrays["hirshfeld"], shipped.arrays["hirshfeld"], atol=2e-3)
+    cheaper = CP2K()(shipped)  # what is cut off on the grid now costs less than 0.1 meV per atom, 1 meV/A
+    assert cheaper.get_potential_energy() == pytest.approx(again.get_potential_energy(), abs=1e-4 * len(shipped))
+    np.testing.assert_allclose(cheaper.get_forces(), again.get_forces(), atol=1e-3)
+    assert cheaper.info["eps_rho"] == 1e-6
 
 
 @pytest.mark.cp2k
