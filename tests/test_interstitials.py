@@ -52,7 +52,7 @@ def test_sites_seen_in_dynamics_fit_into_this_setting(crystal):
     assert min(s.nearest["S"] for s in sites) > 2.1
     assert max(s.nearest["S"] for s in sites) < 2.5
     assert min(s.nearest["P"] for s in sites) > 2.9
-    assert str(sites[0]) == "seen1: (0.000, 0.500, 0.000), orbit 0; Li at 2.24 A, P at 3.00 A, S at 2.30 A"
+    assert str(sites[0]) == "seen1: (0.000, 0.500, 0.000), orbit 0; Li at 2.22 A, P at 3.01 A, S at 2.31 A"
     assert len({s.orbit for s in sites}) == 7
 
 

@@ -47,7 +47,7 @@ def test_a_model_of_known_range_is_local_beyond_it(frames):
     size = np.abs(forces.change).max(1)
     assert size[forces.radius >= REACH].max() < 1e-12
     assert size[forces.radius < REACH].max() > 1e-3
-    far, near = locality.locality_curve(forces, [5.5, 3.0]).value
+    far, near = locality.locality_curve(forces, [5.8, 3.0]).value
     assert far < 1e-12 < 1e-4 < near
 
 
