@@ -1,9 +1,11 @@
 """Born charges: those that are put in come back; CP2K's input in a field, and without one what it always was."""
 import hashlib
 import re
+import shutil
 
 import numpy as np
 import pytest
+from ase.spacegroup import crystal as build
 
 from esgap import born
 from esgap.__main__ import main
@@ -122,3 +124,18 @@ def test_refusals():
     wrong.info["field"] = [0.1, 0.2]
     with pytest.raises(ValueError, match=r"frame Li2S has field \[0.1, 0.2\]; give three finite components"):
         CP2K(Settings(kpts=(1, 1, 1)), ranks=1, program="true")(wrong)
+
+
+@pytest.mark.cp2k
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(shutil.which("cp2k.psmp") is None, reason="CP2K is not installed")
+def test_li2s_is_ionic_and_the_field_has_the_right_sign():
+    """By symmetry all Z* are multiples of one, and each S balances two Li."""
+    atoms = build(["S", "Li"], [(0, 0, 0), (0.25, 0.25, 0.25)], spacegroup=225, cellpar=[5.72] * 3 + [90] * 3)
+    atoms.info = {"name": "Li2S"}
+    label = CP2K(Settings(kpts=(1, 1, 1), cutoff=200.0))
+    z = born.born_charges([label(f) for f in born.field_frames(atoms)])
+    assert z.isotropic()["Li"][0] == pytest.approx(1.07, abs=0.1)
+    assert z.isotropic()["S"][0] == pytest.approx(-2.14, abs=0.2)
+    np.testing.assert_allclose(z.tensors, [np.eye(3) * x for x in np.trace(z.tensors, axis1=1, axis2=2) / 3], atol=0.05)

@@ -256,7 +256,8 @@ def test_only_numbers_and_words_are_read_back():
     assert quoted(json.dumps({"cells": [{"outputs": outputs}, {}]})) == {"n": 4, "shown": "w"}
 
 
-@pytest.mark.timeout(900)  # seconds on an idle machine
+@pytest.mark.slow  # test_chapters runs every chapter in the same way
+@pytest.mark.timeout(900)
 def test_plain_papermill_from_any_folder(tmp_path):
     """What esgap.prose quotes in a real chapter, run with other parameters, is read back."""
     papermill = [sys.executable, "-m", "papermill", str(CHAPTERS / "00-introduction.ipynb"), "out.ipynb", "-p", "frame",
