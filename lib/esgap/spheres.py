@@ -15,7 +15,7 @@ from .structures import sulfur_species, thermal, thiophosphate_units
 SPLIT_UNIT = 0.07  # A rms by axis, atoms bonded to frozen ones: sqrt(kT/k) at 800 K for a P-S bond of 15 eV/A^2
 SHORTEST = {"LiS": 2.0, "LiP": 2.4, "LiLi": 2.4, "PS": 1.8, "SS": 2.8}  # A; closer contacts are not met at 800 K
 SEED = 20170309
-PLAN = ((6.0, 8), (7.0, 4))  # frozen radius in A, displacements per centre
+PLAN = ((6.0, 8), (7.0, 3))  # frozen radius in A, displacements per centre
 KINDS = ("Li", "P in PS4", "P in P2S7", "terminal S", "bridging S")
 
 
