@@ -4,9 +4,9 @@
 
 One process, bursts of runs interleaved, medians; CPU time is that of all threads. Both sides are asked for energy,
 forces and stress in one call (get_forces followed by get_stress would make quippy compute twice). Sparse points are
-environments of generation 0; weights are random where only time matters, which does not depend on them. The first four parts, the
-default, take minutes on two cores, fits with the program gap_fit and of 400 frames longer. Peak memory is that of the
-process, so a fit is best given first or alone.
+environments of generation 0; weights are random where only time matters, which does not depend on them. The first four
+parts, the default, take minutes on two cores, fits with the program gap_fit and of 400 frames longer. Peak memory is
+that of the process, so a fit is best given first or alone.
 """
 import argparse
 import os
