@@ -117,8 +117,8 @@ class ChargeFit:
     residual: Residual
 
     def __str__(self):
-        q = ", ".join(f"{s} {v:+.2f} +- {self.error[s]:.2f} e" for s, v in self.charges.items())
-        return f"{q}; residual {self.before:.3f} -> {self.after:.3f} eV/A"
+        q = ", ".join(f"{s} {v:+.2f} +- {self.error[s]:.2f}" for s, v in self.charges.items())
+        return f"{q} e; {self.before:.3f} -> {self.after:.3f} eV/A"
 
 
 def fit_charges(target, basis, block, groups=None, n_bootstrap=200, seed=0):

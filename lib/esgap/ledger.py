@@ -85,14 +85,14 @@ def _verdict(said):
 def ledger_table(verdicts):
     """Markdown table of verdicts; a chapter that the book has is a link."""
     chapters = data_path().parent / "chapters"
-    rows = ["| the paper says | we find | verdict | tested in | recomputed by |", "|:---|:---|:---|:---|:---|"]
+    rows = ["| the paper says | we find | verdict | tested in, and recomputed by |", "|:---|:---|:---|:---|"]
     for v in verdicts:
         name = v.claim.chapter
         title = name[3:].replace("-", " ")
         link = f"[{title}]({name}.ipynb)" if (chapters / f"{name}.ipynb").exists() else f"{title} (planned)"
-        command = f"`{v.command}`" if v.command else ""
-        rows.append(f"| {v.claim.text} ({v.claim.where}) | {'<br>'.join(map(str, v.numbers))} | {v.verdict} | {link} | "
-                    f"{command} |")
+        command = f"<br>`{v.command}`" if v.command else ""
+        numbers = "<br>".join(str(n).replace(" ", "\N{NO-BREAK SPACE}") for n in v.numbers)
+        rows.append(f"| {v.claim.text} ({v.claim.where}) | {numbers} | {v.verdict} | {link}{command} |")
     return "\n".join(rows)
 
 
