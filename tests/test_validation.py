@@ -174,7 +174,7 @@ def test_settings_are_compared_once(tmp_path, monkeypatch):
     """Interrupted in the second row, the command goes on there; another seed starts anew."""
     calls = []
 
-    def compared(train, test, row, seed):
+    def compared(train, test, row, charges, seed):
         calls.append((row["n_sparse"], seed))
         if len(calls) == 2:
             raise KeyboardInterrupt

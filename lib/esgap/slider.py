@@ -59,6 +59,6 @@ def figure_slider(figures, labels, title, alt, start=0):
 
 def _png(figure):
     file = io.BytesIO()
-    figure.savefig(file, format="png")
+    figure.savefig(file, format="png", facecolor="auto")
     plt.close(figure)
     return file.getvalue()
