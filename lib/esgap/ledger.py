@@ -85,22 +85,21 @@ def _verdict(said):
 def ledger_table(verdicts):
     """Markdown table of verdicts; a chapter that the book has is a link."""
     chapters = data_path().parent / "chapters"
-    rows = ["| the paper says | we find | verdict | tested in, and recomputed by |", "|:---|:---|:---|:---|"]
+    rows = ["| the paper says | we find | verdict | tested in |", "|:---|:---|:---|:---|"]
     for v in verdicts:
         name = v.claim.chapter
         title = name[3:].replace("-", " ")
         link = f"[{title}]({name}.ipynb)" if (chapters / f"{name}.ipynb").exists() else f"{title} (planned)"
-        command = f"<br>`{v.command}`" if v.command else ""
         numbers = "<br>".join(str(n).replace(" ", "\N{NO-BREAK SPACE}") for n in v.numbers)
-        rows.append(f"| {v.claim.text} ({v.claim.where}) | {numbers} | {v.verdict} | {link}{command} |")
+        rows.append(f"| {v.claim.text} ({v.claim.where}) | {numbers} | {v.verdict} | {link} |")
     return "\n".join(rows)
 
 
 def statements_list(verdicts):
-    """Markdown list of the statements behind the verdicts."""
+    """Markdown list of the statements behind the verdicts, with the command that recomputes their numbers."""
     words = {HOLDS: "holds", FAILS: "does not hold", UNDECIDED: "undecided"}
     return "\n".join(f"- **{v.claim.id}**, {v.verdict}: "
-                     + "; ".join(f"{text}: *{words[holds]}*" for text, holds in v.statements)
+                     + "; ".join(f"{text}: *{words[holds]}*" for text, holds in v.statements) + f" (`{v.command}`)"
                      for v in verdicts if v.statements)
 
 
