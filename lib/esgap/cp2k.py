@@ -4,8 +4,8 @@ Gaussian and plane waves: DZVP-MOLOPT-SR-GTH, GTH-PBE pseudopotentials, diagonal
 a rattled 42-atom cell against 600/60 Ry: forces to 3.5 meV/A at the default 300/40 Ry. Hirshfeld charges by the free
 atoms' densities (CP2K's default, a Gaussian, makes Li negative). CP2K prints a pressure tensor: stress is minus that.
 Gaussians are cut off on the grid where they fall below `eps_rho`: 1e-6 instead of CP2K's 1e-10 takes a third less time
-and changed a frame of 42 atoms by 1.1 meV and 0.06 meV/A rms, far less than grid or basis do; it is recorded in each frame, but
-labels made with either are taken for the same.
+and changed a frame of 42 atoms by 1.1 meV and 0.06 meV/A rms, far less than grid or basis do; it is recorded in each
+frame, but labels made with either are taken for the same.
 
 k-grid from one density: n_i = ceil(KPOINT_LENGTH / h_i), h_i the distance between the lattice planes of direction i.
 The length, 11.47 A, is chosen to give the paper's grids: 2x2x2 for 42 atoms (h = 11.26, 5.76, 11.42 A), 2x1x2 for the
