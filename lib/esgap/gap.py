@@ -122,10 +122,14 @@ class PairTable:
     """Pairs dealt into padded slots: (chunks, rows, K), K in one block per neighbour element.
 
     Block widths only grow, from n neighbours to n + headroom sqrt(n), as numbers of neighbours fluctuate: a compiled
-    program serves as long as the pairs fit. `fill` takes the pairs within the cutoff now, the skin's cost nothing.
+    program serves as long as the pairs fit. They are multiples of STEP, so that a table begun anew from another frame
+    of the same run finds a program that is there already. `fill` takes the pairs within the cutoff now, the skin's
+    cost nothing.
     """
 
-    def __init__(self, layout, headroom=1.0):
+    STEP = 4
+
+    def __init__(self, layout, headroom=0.5):
         self.layout, self.headroom = layout, headroom
         self.blocks = (0,) * len(layout.elements)
 
@@ -145,7 +149,8 @@ class PairTable:
         count = np.bincount(key, minlength=n_rows * n_blocks)
         need = np.maximum(count.reshape(n_rows, n_blocks).max(0), 1)
         if np.any(need > self.blocks):
-            roomy = np.ceil(need + self.headroom * np.sqrt(need)).astype(int)
+            step = self.STEP if self.headroom else 1
+            roomy = step * np.ceil((need + self.headroom * np.sqrt(need)) / step).astype(int)
             self.blocks = tuple(np.where(need > self.blocks, roomy, self.blocks).tolist())
         first = np.cumsum((0, *self.blocks[:-1]))
         start = (np.arange(n_rows)[:, None] * sum(self.blocks) + first).ravel() - (np.cumsum(count) - count)
