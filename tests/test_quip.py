@@ -105,7 +105,7 @@ def test_order_of_components():
 
 @pytest.mark.parametrize("soap", [
     Soap(3, 2, 0.5, 4.0, species_Z=(3, 15, 16), Z=3),
-    Soap(8, 0, 0.3, 6.0, 1.0, 0.2, True, (0,), 0, 0.5, False, 8.0),
+    Soap(8, 0, 0.3, 6.0, 1.0, 0.2, True, (0,), 0, 0.5, False, 8.0, 4, 2.5, 0.3),
 ])
 def test_descriptor_text_reads_back(soap):
     assert parse_descriptor(descriptor_text(soap)) == soap
@@ -121,7 +121,7 @@ def test_old_names_and_versions():
 
 
 @pytest.mark.parametrize("option", ["average=T", "diagonal_radial=T", "nu_R=1", "nu_S=0", "Z_mix=T", "R_mix=T",
-                                    "sym_mix=T", "coupling=F", "cutoff_dexp=2", "radial_basis=GTO", "n_Z=2"])
+                                    "sym_mix=T", "coupling=F", "radial_basis=GTO", "n_Z=2"])
 def test_unsupported_options_are_refused(option):
     key, value = option.lower().split("=")
     with pytest.raises(ValueError, match=f"(?i)soap option {key}={value} is not supported, only {key}="):

@@ -19,6 +19,9 @@ CASES = {
     "two channels": Soap(3, 3, 0.5, 4.0, species_Z=(15, 16), Z=16),
     "one channel for all": Soap(5, 4, 0.5, 4.0),
     "not normalised, sigma0": Soap(3, 2, 0.5, 4.0, covariance_sigma0=0.3, normalise=False, species_Z=THREE, Z=3),
+    "near counts more": Soap(5, 3, 0.5, 4.5, cutoff_dexp=4, cutoff_scale=2.5, cutoff_rate=1.0, species_Z=THREE, Z=3),
+    "other rate": Soap(4, 2, 0.5, 4.5, cutoff_dexp=3, cutoff_scale=1.7, cutoff_rate=0.4, species_Z=THREE, Z=15),
+    "power law": Soap(4, 2, 0.5, 4.5, cutoff_dexp=2, cutoff_scale=3.0, cutoff_rate=0.0, species_Z=THREE, Z=16),
     "other basis error": Soap(5, 3, 0.5, 4.0, basis_error_exponent=6.0, species_Z=THREE, Z=3),
 }
 
@@ -67,6 +70,8 @@ def test_order_is_a_permutation():
     ({"n_max": 0}, "soap n_max is 0; it must be positive"),
     ({"atom_sigma": -0.5}, "soap atom_sigma is -0.5"),
     ({"l_max": -1}, "soap l_max is -1; it must be 0 or more"),
+    ({"cutoff_dexp": -2}, "soap cutoff_dexp is -2; it must be 0 or more"),
+    ({"cutoff_scale": 0.0}, "soap cutoff_scale is 0.0; it must be positive"),
     ({"cutoff_transition_width": 5.0}, "cutoff_transition_width is 5.0 A, wider than the cutoff of 4.0 A"),
 ])
 def test_wrong_values_are_named(change, message):

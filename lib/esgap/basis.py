@@ -1,10 +1,11 @@
 """Radial functions and real spherical harmonics in which SOAP expands the neighbours of an atom, as QUIP defines them.
 
-    fcut(r) G_ln(r),   G_ln(r) = exp(-a (r^2 + r_n^2)) i_l(2 a r r_n),   a = 1/(2 atom_sigma^2),   r_n = n R/n_max
+    fcut(r) u(r) G_ln(r),   G_ln(r) = exp(-a (r^2 + r_n^2)) i_l(2 a r r_n),   a = 1/(2 atom_sigma^2),   r_n = n R/n_max
 
 are the overlaps of the neighbour's Gaussian with Gaussians at the distances r_n; i_l: modified spherical Bessel
-functions. sum_n' G_ln' W_n'n is the n-th coefficient in an orthonormal basis. The Gaussian at r_0 = 0 has no part with
-l > 0 (G_l0 = 0), so that the coefficients for l > 0 have n_max - 1 degrees of freedom: `radial_transform`.
+functions; u: weight by distance, 1 unless it is asked for. sum_n' G_ln' W_n'n is the n-th coefficient in an orthonormal
+basis. The Gaussian at r_0 = 0 has no part with l > 0 (G_l0 = 0), so that the coefficients for l > 0 have n_max - 1
+degrees of freedom: `radial_transform`.
 Lengths in A; axes: N centres, K neighbour slots. Settings: `esgap.soap.Soap`.
 """
 from functools import lru_cache, partial
@@ -58,9 +59,22 @@ def cutoff_function(r, cutoff, width):
     return 1 / (1 + t * t), (-np.pi / width) / (t + 1 / t)
 
 
+def weight_by_distance(r, soap):
+    """u(r) = c/(c + (r/r0)^m), by which near neighbours count more, and its slope; m: cutoff_dexp, 0 for none.
+
+    c: cutoff_rate, with which u is 1 at the centre; c = 0 means (r0/r)^m. r0: cutoff_scale, A. After M. J. Willatt,
+    F. Musil, M. Ceriotti, Phys. Chem. Chem. Phys. 20, 29661 (2018)."""
+    if not soap.cutoff_dexp:
+        return 1.0, 0.0
+    m, c = soap.cutoff_dexp, soap.cutoff_rate
+    x = jax.lax.integer_pow(r / soap.cutoff_scale, m)
+    u = (c or 1.0) / (c + x)
+    return u, -u * x / (c + x) * m / r
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def radial_functions(r, soap):
-    """fcut(r) G_ln(r) for l = 0..l_max: r (N, K) in A -> tuple of (N, k, K), n from 0 for l = 0 and from 1 for l > 0.
+    """fcut(r) u(r) G_ln(r), l = 0..l_max: r (N, K) in A -> tuple of (N, k, K), n from 0 for l = 0 and from 1 for l > 0.
 
     K stays the contiguous axis: with n innermost the same sums take twice the time on a CPU."""
     return _radial_and_slope(r, soap)[0]
@@ -77,6 +91,8 @@ def _radial_and_slope(r, soap):
     a, r = soap.alpha, r[:, None, :]
     r_n = jnp.asarray(radial_basis(soap)[0][1:], r.dtype)[:, None]
     fc, dfc = cutoff_function(r, soap.cutoff, soap.cutoff_transition_width)
+    u, du = weight_by_distance(r, soap)
+    fc, dfc = fc * u, dfc * u + fc * du
     G = _gaussian_bessel(r, r_n, a, soap.l_max + 1)
     R, dR = [], []
     for l in range(soap.l_max + 1):

@@ -14,18 +14,19 @@ from .soap import Soap
 from .store import data_path, file_hash, only_writer, read_frames, read_record, write_record
 from .validation import KINDS, SHORT_CONTACT, held_out_errors, mark_short_contacts, split
 
-CENTRE = {"cutoff": 5.0, "n_max": 6, "l_max": 3, "n_sparse": 200}
-STEPS = ({"n_sparse": 100}, {"n_sparse": 300}, {"n_sparse": 400}, {"cutoff": 4.0}, {"cutoff": 6.0},
-         {"n_max": 4, "l_max": 3}, {"n_max": 8, "l_max": 4}, {"cutoff": 6.0, "n_max": 8, "l_max": 4, "n_sparse": 400},
-         {"n_sparse": 800}, {"n_max": 8, "l_max": 4, "n_sparse": 800})
+# weight: distance in A at which a neighbour counts half, u = 1/(1 + (r/weight)^4) in `soap`; None: all count alike
+CENTRE = {"cutoff": 6.0, "n_max": 8, "l_max": 4, "n_sparse": 400, "atom_sigma": 0.6, "weight": 2.5}
+STEPS = ({"weight": None}, {"weight": 2.0}, {"weight": 3.0}, {"atom_sigma": 0.5}, {"atom_sigma": 0.7}, {"cutoff": 5.0},
+         {"cutoff": 7.0}, {"n_max": 6, "l_max": 3}, {"n_max": 10, "l_max": 5}, {"n_sparse": 100}, {"n_sparse": 200},
+         {"n_sparse": 800}, {"cutoff": 5.0, "weight": None})
 MOST_P = 300       # sparse points of P: generation 0 has few environments of it, 6 a frame
-ATOM_SIGMA = 0.5   # A
 RMSE_DIGITS = 6
 
 
-def fit_settings(cutoff, n_max, l_max, n_sparse, seed=0):
+def fit_settings(cutoff, n_max, l_max, n_sparse, atom_sigma, weight, seed=0):
     """FitSettings of one row: short contacts weighed down, e0 from the data, default sigmas."""
-    return FitSettings(Soap(n_max, l_max, ATOM_SIGMA, cutoff), kinds=KINDS, e0="fit", seed=seed,
+    decay = {"cutoff_dexp": 4, "cutoff_scale": weight} if weight else {}
+    return FitSettings(Soap(n_max, l_max, atom_sigma, cutoff, **decay), kinds=KINDS, e0="fit", seed=seed,
                        n_sparse={"Li": n_sparse, "P": min(n_sparse, MOST_P), "S": n_sparse})
 
 
@@ -91,11 +92,13 @@ def _rounded(values):
 
 def settings_table(record, key="all"):
     """Markdown table of a stored comparison: RMSE on held-out frames of forces (group `key`) and energies."""
-    lines = ["| cutoff | orders | points | forces, GAP | ES-GAP | less GAP | energies, GAP | ES-GAP |",
-             "|:--" * 8 + "|", "| Å | n/l | Li, S | meV/Å | meV/Å | meV/Å | meV/atom | meV/atom |"]
+    lines = ["| cutoff | half weight | width | orders | points | forces, GAP | ES-GAP | less GAP | energies, GAP "
+             "| ES-GAP |",
+             "|:--" * 10 + "|", "| Å | Å | Å | n/l | Li, S | meV/Å | meV/Å | meV/Å | meV/atom | meV/atom |"]
     for row in record["rows"]:
         s, models = row["settings"], [(row["rmse"][m], row["error"][m]) for m in ("GAP", "ES-GAP")]
-        cells = [f"{s['cutoff']:.0f}", f"{s['n_max']}/{s['l_max']}", str(max(row["n_points"])),
+        cells = [f"{s['cutoff']:.0f}", f"{s['weight']:.1f}" if s["weight"] else "–", f"{s['atom_sigma']:.1f}",
+                 f"{s['n_max']}/{s['l_max']}", str(max(row["n_points"])),
                  *(f"{1e3 * x[key]:.0f} ± {1e3 * bar[key]:.0f}" for x, bar in models),
                  f"{1e3 * row['difference'][key]:+.0f} ± {1e3 * row['difference_error'][key]:.0f}",
                  *(f"{x['energy']:.1f} ± {bar['energy']:.1f}" for x, bar in models)]

@@ -2,7 +2,8 @@
 
 Generation g: NVT at 800 K with the ES-GAP of generation g - 1, from the crystal and from cells with relocated Li, each
 `ps_per_generation` x g long; candidates are `spacing` apart, after a warm-up; of them those are labelled that are
-furthest from all known environments (`sampling`). Runs that leave the trusted region end there and are reported.
+furthest from all known environments (`sampling`). Runs that leave the trusted region end there and are reported; what
+they have left short is made up by more of them, so that an early model, which breaks soon, is shown where it breaks.
 Units: A, fs, ps, K.
 """
 from dataclasses import asdict, dataclass, field
@@ -25,9 +26,9 @@ from .structures import crystal, monte_carlo_lithium
 from .training import Trained, train
 from .validation import KINDS, held_out_errors, mark_short_contacts
 
-# of the final potentials; sparse points by element so that a stored model stays below 20 MB
-SETTINGS = FitSettings(Soap(8, 4, atom_sigma=0.5, cutoff=6.0), n_sparse={"Li": 350, "P": 250, "S": 400}, e0="fit",
-                       kinds=KINDS)
+# of all generations: what `convergence` (runs/gen0-settings.json) is centred on, with more points
+SETTINGS = FitSettings(Soap(8, 4, atom_sigma=0.6, cutoff=6.0, cutoff_dexp=4, cutoff_scale=2.5),
+                       n_sparse={"Li": 600, "P": 400, "S": 900}, e0="fit", kinds=KINDS)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class MDSampler:
     """New frames from MD with the ES-GAP; call it as `sample` of `training.train`."""
 
     n_new: int = 40
-    relocated: tuple = (0, 1, 2, 3)  # Li moved to other sites, one start each
+    relocated: tuple = (0, 1, 2, 3)  # Li moved to other sites, one start each, and again from the first if need be
+    most_runs: int = 40  # a model that needs more of them for n_new candidates is given fewer frames
     ps_per_generation: float = 2.0
     spacing: float = 100.0  # fs
     warm_up: float = 250.0  # fs
@@ -47,7 +49,10 @@ class MDSampler:
 
     def __call__(self, models, generation, frames, folder):
         start, candidates, notes = crystal(), [], []
-        for k, n_relocated in enumerate(self.relocated):
+        for k in range(self.most_runs):
+            if k >= len(self.relocated) and len(candidates) >= self.n_new:
+                break
+            n_relocated = self.relocated[k % len(self.relocated)]
             run = self._run(start, n_relocated, k, models, generation, folder)
             if run.stopped:
                 notes.append(f"run {k} stopped after {run.time[-1]:.0f} fs: {run.stopped}")
@@ -66,7 +71,6 @@ class MDSampler:
         return new, notes
 
     def _run(self, start, n_relocated, k, models, generation, folder):
-
         atoms = start.copy()
         atoms.calc = None
         if n_relocated:

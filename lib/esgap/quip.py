@@ -22,10 +22,11 @@ DOT_PRODUCT = 2  # covariance_type in the XML
 ROUNDING = 4e-15  # largest change of a component of a sparse point in an .npz
 CENTRE_TERM_CHANGED = 1426512068  # gap_version before which the centre went to all channels
 _FIELDS = {"n_max": int, "l_max": int, "atom_sigma": float, "cutoff": float, "cutoff_transition_width": float,
-           "central_weight": float, "covariance_sigma0": float, "basis_error_exponent": float, "Z": int}
+           "central_weight": float, "covariance_sigma0": float, "basis_error_exponent": float, "Z": int,
+           "cutoff_dexp": int, "cutoff_scale": float, "cutoff_rate": float}
 _ALIASES = {"atom_gaussian_width": "atom_sigma", "normalize": "normalise"}
 _ONLY_DEFAULT = {"average": "F", "diagonal_radial": "F", "nu_r": "2", "nu_s": "2", "z_mix": "F", "r_mix": "F",
-                 "sym_mix": "F", "coupling": "T", "cutoff_dexp": "0", "cutoff_scale": "1", "cutoff_rate": "1",
+                 "sym_mix": "F", "coupling": "T",
                  "radial_basis": "EQUISPACED_GAUSS", "n_z": "1", "z_map": ""}
 # options of the fit, no part of the descriptor
 _OF_THE_FIT = {"zeta", "delta", "covariance_type", "n_sparse", "sparse_method", "sparse_file", "add_species", "f0",

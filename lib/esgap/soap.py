@@ -2,11 +2,12 @@
 
 Neighbour density of centre i in species channel s, expanded in radial functions n and real spherical harmonics lm:
 
-    c_{s n lm} = sum_{j in s} fcut(r_ij) [G_l(r_ij) W]_n Y_lm(r_ij/|r_ij|)  +  centre term (l = 0 only)
+    c_{s n lm} = sum_{j in s} fcut(r_ij) u(r_ij) [G_l(r_ij) W]_n Y_lm(r_ij/|r_ij|)  +  centre term (l = 0 only)
     G_ln(r)    = exp(-a (r^2 + r_n^2)) i_l(2 a r r_n),   a = 1/(2 atom_sigma^2),   r_n = n R/n_max
     p_{ab,l}   = (2l+1)^-1/2 (sqrt 2 if a != b) sum_m c_{a,lm} c_{b,lm},   a = (s, n) >= b,   then |p| = 1
 
-i_l: modified spherical Bessel function; W makes the radial basis orthonormal (`esgap.basis`). Lengths in A.
+i_l: modified spherical Bessel function; u: weight by distance, 1 unless cutoff_dexp is set; W makes the radial basis
+orthonormal (both in `esgap.basis`). Lengths in A.
 Evaluation works with reduced coefficients, which leave out G_l0 = 0 for l > 0 by a rotation of the radial basis: the
 spectra are shorter, D' < D, their products with points reduced alike (`reduced_points`) are the same.
 Source: Bartok, Kondor, Csanyi, Phys. Rev. B 87, 184115 (2013); conventions found by comparison with QUIP's numbers.
@@ -40,16 +41,20 @@ class Soap:
     covariance_sigma0: float = 0.0
     normalise: bool = True
     basis_error_exponent: float = 10.0
+    cutoff_dexp: int = 0                          # m of the weight by distance c/(c + (r/r0)^m); 0: none
+    cutoff_scale: float = 1.0                     # r0, A
+    cutoff_rate: float = 1.0                      # c; 0: weight (r0/r)^m
 
     def __post_init__(self):
         object.__setattr__(self, "species_Z", tuple(int(z) for z in self.species_Z))
         if self.central_reference_all_species is None:
             object.__setattr__(self, "central_reference_all_species", len(self.species_Z) == 1)
-        for name in ("n_max", "atom_sigma", "cutoff", "cutoff_transition_width"):
+        for name in ("n_max", "atom_sigma", "cutoff", "cutoff_transition_width", "cutoff_scale"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"soap {name} is {getattr(self, name)}; it must be positive")
-        if self.l_max < 0:
-            raise ValueError(f"soap l_max is {self.l_max}; it must be 0 or more")
+        for name in ("l_max", "cutoff_dexp", "cutoff_rate"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"soap {name} is {getattr(self, name)}; it must be 0 or more")
         if self.cutoff_transition_width > self.cutoff:
             raise ValueError(f"soap cutoff_transition_width is {self.cutoff_transition_width} A, wider than the cutoff "
                              f"of {self.cutoff} A; choose a narrower transition, 0.5 A is usual")
