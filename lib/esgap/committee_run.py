@@ -1,0 +1,73 @@
+"""python -m esgap committee: committees of the last generation, beside its models, and their calibration.
+
+The design matrix is made once for both models. `models/<name>.committee.npz` holds the members' weights.
+"""
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from .committee import bootstrap_committee, calibrate
+from .gap_calculator import GAP
+from .learning import fitted_pair, labelled_files
+from .store import data_path, file_hash, only_writer, read_frames, read_record, write_record
+from .validation import held_out_errors, mark_short_contacts
+
+FILES = {"GAP": "gap", "ES-GAP": "es-gap"}
+
+
+def add_committee_arguments(parser):
+    parser.add_argument("--folder", type=Path, default=data_path("training"), help="of the training loop")
+    parser.add_argument("--initial", type=Path, default=data_path("dft/gen0.xyz"), help="labelled generation 0")
+    parser.add_argument("--test", type=Path, default=data_path("dft/test-800K.xyz"),
+                        help="labelled frames to calibrate on, not trained on")
+    parser.add_argument("--members", type=int, default=16, help="of each committee (default 16)")
+    parser.add_argument("--seed", type=int, default=0, help="of the resampling")
+    parser.add_argument("--models", type=Path, default=data_path("models"), help="where models and committees go")
+    parser.add_argument("--output", type=Path, default=data_path("runs/committee.json"), help="calibration, JSON")
+
+
+def committee_command(args):
+    """Fit both models of the last generation, check that they are the loop's, publish them with committees."""
+    files = labelled_files(args.folder, args.initial)
+    frames = mark_short_contacts([a for path in files for a in read_frames(path)])
+    test = read_frames(args.test)
+    publish(args.folder / "models", args.models)
+    fits, calculators, baseline = fitted_pair(frames, progress=True)
+    for name, fit in fits.items():
+        _check_same(fit.model, args.models / f"{FILES[name]}.npz")
+    record = {}
+    with only_writer(args.output):
+        for name, fit in fits.items():
+            members = bootstrap_committee(fit, frames, baseline if name == "ES-GAP" else None, args.members, args.seed)
+            members.save(args.models / f"{FILES[name]}.committee.npz", args.models / f"{FILES[name]}.npz")
+            _, forces = members.predict(fit.design, test)
+            found = calibrate(forces, held_out_errors(test, calculators[name]))
+            print(f"{name}: {found}")
+            record[name] = {k: getattr(found, k) for k in ("scale", "error", "spread", "rmse", "bars")}
+            record[name]["coverage"] = {str(p): c for p, c in found.coverage.items()}
+        write_record(args.output, {"members": args.members, "models": record}, [*files, args.test], args.seed,
+                     "python -m esgap committee")
+    return 0
+
+
+def _check_same(model, path):
+    """The members' weights belong to the sparse points in the file."""
+    stored = GAP.load(path).model
+    if not all(t.X.shape == u.X.shape and np.allclose(t.X, u.X, atol=1e-9)
+               for t, u in zip(model.terms, stored.terms, strict=True)):
+        raise ValueError(f"{path} has other sparse points than a fit to the labelled frames: it is of another "
+                         "generation; let `python -m esgap train` finish")
+
+
+def publish(source, target):
+    """Copy the loop's current models to where `esgap.load_model` finds them; files that are the same stay."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in FILES.values():
+        if read_record(source / f"{name}.json")["gap"] != file_hash(source / f"{name}.npz"):
+            raise ValueError(f"{source / name}.json describes another file: run `python -m esgap train` again")
+        for ending in (".npz", ".json"):
+            file = target / f"{name}{ending}"
+            if not file.exists() or file_hash(file) != file_hash(source / f"{name}{ending}"):
+                shutil.copyfile(source / f"{name}{ending}", file.with_suffix(file.suffix + ".tmp"))
+                file.with_suffix(file.suffix + ".tmp").replace(file)

@@ -1,0 +1,149 @@
+"""Errors of GAP and ES-GAP generation by generation, on frames neither was trained on.
+
+Each generation is fitted again exactly as in the loop (`generations.PairFit`), so older models need not be kept:
+
+    train    ordinary frames of the training set
+    ahead    frames of the next generation: what the model met when it was set to work, before it learned from them
+    others   labelled files that are given, such as independent trajectories of the final models
+
+`python -m esgap weights` fits the last generation again with other weights for the forces on an element: force
+components of element e count 1/sigma_e^2, and stoichiometric weights make the sums over a cell equal for Li, P and S,
+sigma_e = sigma sqrt(N_e / mean N). Units: eV/A, meV/atom.
+"""
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from .calculators import ElectrostaticBaseline, es_gap
+from .charges import fitted_charges, qeq_exponents
+from .fit import fit_gap
+from .generations import SETTINGS
+from .store import data_path, file_hash, only_writer, read_frames, read_record, write_record
+from .training import read_generations
+from .validation import KINDS, held_out_errors, mark_short_contacts
+
+NAMES = ("GAP", "ES-GAP")
+DIGITS = 6
+
+
+def labelled_files(folder, initial, n_generations=None):
+    """Paths of the labelled files of the finished generations of a loop, the initial one first."""
+    n = len(read_generations(folder)) if n_generations is None else n_generations + 1
+    if not n:
+        raise ValueError(f"{folder} has no finished generation: run `python -m esgap train` first")
+    return [Path(initial), *(Path(folder) / f"gen{g}.xyz" for g in range(1, n))]
+
+
+def fitted_pair(frames, settings=SETTINGS, charges=None, design=None, progress=False):
+    """GAP and ES-GAP on the same frames -> ({name: Fit}, {name: calculator with baseline}, baseline).
+
+    charges: e by element, those of the locality test unless given. Short contacts are marked as in the loop.
+    """
+    marked = mark_short_contacts(frames)
+    baseline = ElectrostaticBaseline(charges or fitted_charges()[0], qeq_exponents())
+    gap = fit_gap(marked, settings, design=design, progress=progress)
+    es = fit_gap(marked, settings, baseline=baseline, design=gap.design)
+    return ({"GAP": gap, "ES-GAP": es}, {"GAP": gap.calculator, "ES-GAP": es_gap(es.calculator, baseline)}, baseline)
+
+
+def ordinary(frames):
+    """Frames without short contacts, those that errors are stated for."""
+    return [a for a in mark_short_contacts(frames) if a.info.get("config_type") not in KINDS]
+
+
+def compared(calculators, sets):
+    """{set: {"n_frames", "rmse", "error", "difference", "difference_error"}} for both models on sets of frames."""
+    out = {}
+    for name, frames in sets.items():
+        errors = {m: held_out_errors(frames, calculators[m]) for m in NAMES}
+        less = errors["ES-GAP"].minus(errors["GAP"])
+        out[name] = {"n_frames": len(frames), "rmse": {m: _rounded(e.rmse) for m, e in errors.items()},
+                     "error": {m: _rounded(e.error) for m, e in errors.items()},
+                     "difference": _rounded(less.value), "difference_error": _rounded(less.error)}
+    return out
+
+
+def _rounded(values):
+    return {k: round(v, DIGITS) for k, v in values.items()}
+
+
+def curve(record, name, model, key="all", where="generations"):
+    """From a stored record: generations (n,), RMSE and its error (n,) of `model` for the group `key` on set `name`."""
+    rows = [(row["generation"], row["sets"][name]["rmse"][model][key], row["sets"][name]["error"][model][key])
+            for row in record[where] if name in row["sets"]]
+    if not rows:
+        raise ValueError(f"no set {name!r} in the record; there are "
+                         f"{', '.join(sorted({s for row in record[where] for s in row['sets']}))}")
+    return tuple(map(np.array, zip(*rows, strict=True)))
+
+
+def add_learning_arguments(parser):
+    _add_data_arguments(parser, "runs/learning.json")
+
+
+def add_weights_arguments(parser):
+    _add_data_arguments(parser, "runs/weights.json")
+
+
+def _add_data_arguments(parser, output):
+    parser.add_argument("--folder", type=Path, default=data_path("training"), help="of the training loop")
+    parser.add_argument("--initial", type=Path, default=data_path("dft/gen0.xyz"), help="labelled generation 0")
+    parser.add_argument("--tests", type=Path, nargs="*", default=sorted(data_path("dft").glob("test-*.xyz")),
+                        help="labelled frames never trained on (default: dft/test-*.xyz)")
+    parser.add_argument("--output", type=Path, default=data_path(output), help="record to write, JSON")
+
+
+def learning_command(args):
+    """python -m esgap learning: one fit a generation; those in the record are not repeated."""
+    files = labelled_files(args.folder, args.initial)
+    tests = {path.stem: read_frames(path) for path in args.tests}
+    with only_writer(args.output):
+        done, frames = {}, []
+        for row in read_record(args.output)["generations"] if args.output.exists() else []:
+            done[row["generation"]] = row
+        rows = []
+        for g, path in enumerate(tqdm(files, "generations")):
+            frames += read_frames(path)
+            ahead = read_frames(files[g + 1]) if g + 1 < len(files) else None
+            made_of = {p.name: file_hash(p) for p in (*files[:g + 2], *args.tests)}
+            if done.get(g, {}).get("made_of") != made_of:
+                sets = {"train": ordinary(frames), **({"ahead": ordinary(ahead)} if ahead else {}), **tests}
+                _, calculators, _ = fitted_pair(frames, progress=True)
+                done[g] = {"generation": g, "n_train": len(frames), "made_of": made_of,
+                           "sets": compared(calculators, sets)}
+            rows.append(done[g])
+            write_record(args.output, {"generations": rows}, [*files, *args.tests], SETTINGS.seed,
+                         "python -m esgap learning")
+    return 0
+
+
+def stoichiometric(frames, sigma):
+    """sigma_force by element with which Li, P and S count alike in a cell, and all together as much as with `sigma`."""
+    symbols, counts = np.unique(np.concatenate([a.get_chemical_symbols() for a in frames]), return_counts=True)
+    return {str(s): float(sigma * np.sqrt(n / counts.mean())) for s, n in zip(symbols, counts, strict=True)}
+
+
+def weightings(frames, sigma):
+    """The weightings compared: {name: sigma_force by element, eV/A}."""
+    alike = {str(s): sigma for s in sorted({s for a in frames for s in a.symbols})}
+    return {"alike": alike, "stoichiometric": stoichiometric(frames, sigma),
+            "phosphorus x 9": {**alike, "P": sigma / 3}, "lithium x 9": {**alike, "Li": sigma / 3}}
+
+
+def weights_command(args):
+    """python -m esgap weights: both models of the last generation with other weights for the elements."""
+    files = labelled_files(args.folder, args.initial)
+    frames = [a for path in files for a in read_frames(path)]
+    tests = {path.stem: read_frames(path) for path in args.tests}
+    rows, design = [], None
+    with only_writer(args.output):
+        for name, sigma in tqdm(weightings(frames, SETTINGS.sigma_force).items(), "weightings"):
+            fits, calculators, _ = fitted_pair(frames, replace(SETTINGS, sigma_force=sigma), design=design)
+            design = fits["GAP"].design
+            rows.append({"name": name, "sigma_force": sigma,
+                         "sets": compared(calculators, {"train": ordinary(frames), **tests})})
+        write_record(args.output, {"n_train": len(frames), "rows": rows}, [*files, *args.tests], SETTINGS.seed,
+                     "python -m esgap weights")
+    return 0
