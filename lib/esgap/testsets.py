@@ -175,7 +175,8 @@ def testset_command(args):
             folder = args.output.with_name(f"md-{args.temperature:.0f}K")
             runs, notes = TestRuns(args.temperature, ps=args.ps, seed=args.seed)(folder, args.models)
             print(*notes, sep="\n")
-            frames = (md_frames(runs, args.frames, TestRuns.warm_up, name=f"test{args.temperature:.0f}") if args.set == "md" else
+            name = f"test{args.temperature:.0f}"
+            frames = (md_frames(runs, args.frames, TestRuns.warm_up, name) if args.set == "md" else
                       hop_frames(runs, {Path(m).stem: load_model(m) for m in args.models}, args.hops))
         write_frames(args.output, frames)
     print(f"{args.output}: {len(frames)} frames; label them with: python -m esgap label {args.output} OUT.xyz")
