@@ -43,10 +43,7 @@ class StructureView:
     @property
     def html(self):
         """The figure for static HTML: iframe with an accessible title, caption below."""
-        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
-        style = f"width:100%;height:{self.height}px;border:1px solid #999;border-radius:6px"
-        return (f'<figure class="structure-view"><iframe title="{html.escape(self.title)}" loading="lazy" '
-                f'style="{style}" srcdoc="{html.escape(self.page)}"></iframe>{caption}</figure>')
+        return framed(self.page, self.title, self.caption, self.height)
 
     @cached_property
     def widget(self):
@@ -59,7 +56,7 @@ class StructureView:
         view = nglview.show_asetraj(list(self.frames), default=False)
         view.layout.height = f"{self.height}px"
         for symbol in sorted(set(self.frames[0].symbols)):
-            view.add_representation("spacefill", selection=f"_{symbol}", radius=_radius(symbol), color=_colour(symbol))
+            view.add_representation("spacefill", selection=f"_{symbol}", radius=radius(symbol), color=colour(symbol))
         view.add_representation("licorice", selection="_P or _S", radius=0.12, color="element")
         view.add_unitcell()
         view.center()
@@ -95,11 +92,11 @@ def structure(frames, title, caption=None, *, labels=None, polyhedra=True, whole
     data = {
         "title": title,
         "symbols": list(first.symbols),
-        "colours": {s: _colour(s) for s in set(first.symbols)},
-        "radii": {s: _radius(s) for s in set(first.symbols)},
+        "colours": {s: colour(s) for s in set(first.symbols)},
+        "radii": {s: radius(s) for s in set(first.symbols)},
         "counts": Counter(first.symbols),
         "cell": first.cell.tolist() if first.cell.rank == 3 else None,
-        "positions": _packed(paths),
+        "positions": packed(paths),
         "labels": [str(text) for text in labels] if labels is not None else [],
         "bonds": bonds.tolist(),
         "tetrahedra": _tetrahedra(first.symbols, bonds),
@@ -108,7 +105,7 @@ def structure(frames, title, caption=None, *, labels=None, polyhedra=True, whole
         "highlight": [int(i) for i in highlight],
     }
     shown = tuple(_at(frame, x) for frame, x in zip(frames, paths, strict=True))
-    return StructureView(shown, title, caption or "", height, _page(title, data))
+    return StructureView(shown, title, caption or "", height, offline_page("view.html", title, data))
 
 
 def whole_units(atoms):
@@ -196,20 +193,32 @@ def _at(atoms, positions):
     return shown
 
 
-def _colour(symbol):
+def colour(symbol):
+    """Colour of an element as "#rrggbb"."""
     rgb = (255 * jmol_colors[atomic_numbers[symbol]]).astype(int)
     return COLOURS.get(symbol, "#" + "".join(f"{c:02x}" for c in rgb))
 
 
-def _radius(symbol):
+def radius(symbol):
+    """Radius of an element as drawn, A."""
     return RADII.get(symbol, float(0.4 * covalent_radii[atomic_numbers[symbol]]))
 
 
-def _packed(array):
+def packed(array):
+    """An array as base64 of little-endian float32, row by row."""
     return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
 
 
-def _page(title, data):
-    template = files("esgap").joinpath("view.html").read_text(encoding="utf-8")
+def offline_page(template, title, data):
+    """A page from a template of this package: `structure.js` (what all pages share), the title and `data` put in."""
+    page, shared = (files("esgap").joinpath(name).read_text(encoding="utf-8") for name in (template, "structure.js"))
     script = json.dumps(data).replace("<", "\\u003c")  # text cannot close the script element
-    return template.replace("__TITLE__", html.escape(title)).replace("__DATA__", script)
+    return page.replace("__STRUCTURE__", shared).replace("__TITLE__", html.escape(title)).replace("__DATA__", script)
+
+
+def framed(page, title, caption, height):
+    """A page inside another: iframe with an accessible title, `height` pixels, caption below."""
+    caption = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    style = f"width:100%;height:{height}px;border:1px solid #999;border-radius:6px"
+    return (f'<figure class="structure-view"><iframe title="{html.escape(title)}" loading="lazy" '
+            f'style="{style}" srcdoc="{html.escape(page)}"></iframe>{caption}</figure>')
