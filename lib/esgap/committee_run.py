@@ -1,6 +1,8 @@
 """python -m esgap committee: committees of the last generation, beside its models, and their calibration.
 
-The design matrix is made once for both models. `models/<name>.committee.npz` holds the members' weights.
+The design matrix is made once for both models. `models/<name>.committee.npz` holds the members' weights. Calibrated on
+test frames if there are any; else committees of the generation before are, on the frames of the last, which they had
+not seen.
 """
 import shutil
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 
 from .committee import bootstrap_committee, calibrate
 from .gap_calculator import GAP
-from .learning import fitted_pair, labelled_files
+from .learning import fitted_pair, labelled_files, ordinary
 from .store import data_path, file_hash, only_writer, read_frames, read_record, write_record
 from .validation import held_out_errors, mark_short_contacts
 
@@ -19,8 +21,10 @@ FILES = {"GAP": "gap", "ES-GAP": "es-gap"}
 def add_committee_arguments(parser):
     parser.add_argument("--folder", type=Path, default=data_path("training"), help="of the training loop")
     parser.add_argument("--initial", type=Path, default=data_path("dft/gen0.xyz"), help="labelled generation 0")
-    parser.add_argument("--test", type=Path, default=data_path("dft/test-800K.xyz"),
-                        help="labelled frames to calibrate on, not trained on")
+    test = data_path("dft/test-800K.xyz")
+    parser.add_argument("--test", type=Path, default=test if test.exists() else None,
+                        help="labelled frames to calibrate on, not trained on (default: dft/test-800K.xyz if it is "
+                             "there, else the last generation, with committees of the one before)")
     parser.add_argument("--members", type=int, default=16, help="of each committee (default 16)")
     parser.add_argument("--seed", type=int, default=0, help="of the resampling")
     parser.add_argument("--models", type=Path, default=data_path("models"), help="where models and committees go")
@@ -30,25 +34,37 @@ def add_committee_arguments(parser):
 def committee_command(args):
     """Fit both models of the last generation, check that they are the loop's, publish them with committees."""
     files = labelled_files(args.folder, args.initial)
-    frames = mark_short_contacts([a for path in files for a in read_frames(path)])
-    test = read_frames(args.test)
+    if args.test is None and len(files) < 2:
+        raise ValueError("there are neither test frames (--test) nor a second generation: nothing to calibrate on")
     publish(args.folder / "models", args.models)
-    fits, calculators, baseline = fitted_pair(frames, progress=True)
-    for name, fit in fits.items():
-        _check_same(fit.model, args.models / f"{FILES[name]}.npz")
     record = {}
     with only_writer(args.output):
+        fits, calculators, members = _committees(files, args)
         for name, fit in fits.items():
-            members = bootstrap_committee(fit, frames, baseline if name == "ES-GAP" else None, args.members, args.seed)
-            members.save(args.models / f"{FILES[name]}.committee.npz", args.models / f"{FILES[name]}.npz")
-            _, forces = members.predict(fit.design, test)
-            found = calibrate(forces, held_out_errors(test, calculators[name]))
+            stored = args.models / f"{FILES[name]}.npz"
+            _check_same(fit.model, stored)
+            members[name].save(args.models / f"{FILES[name]}.committee.npz", stored)
+        test = read_frames(args.test) if args.test else ordinary(read_frames(files[-1]))
+        if not args.test:
+            fits, calculators, members = _committees(files[:-1], args)
+        for name, fit in fits.items():
+            found = calibrate(members[name].predict(fit.design, test)[1], held_out_errors(test, calculators[name]))
             print(f"{name}: {found}")
             record[name] = {k: getattr(found, k) for k in ("scale", "error", "spread", "rmse", "bars")}
             record[name]["coverage"] = {str(p): c for p, c in found.coverage.items()}
-        write_record(args.output, {"members": args.members, "models": record}, [*files, args.test], args.seed,
+        about = {"members": args.members, "n_test": len(test), "generation": len(files) - (1 if args.test else 2)}
+        write_record(args.output, {**about, "models": record}, [*files, *([args.test] if args.test else [])], args.seed,
                      "python -m esgap committee")
     return 0
+
+
+def _committees(files, args):
+    """Fits of both models to the frames of `files`, calculators, and a committee of each, by name."""
+    frames = mark_short_contacts([a for path in files for a in read_frames(path)])
+    fits, calculators, baseline = fitted_pair(frames, progress=True)
+    members = {name: bootstrap_committee(fit, frames, baseline if name == "ES-GAP" else None, args.members, args.seed)
+               for name, fit in fits.items()}
+    return fits, calculators, members
 
 
 def _check_same(model, path):
