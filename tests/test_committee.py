@@ -118,7 +118,7 @@ def test_the_command_publishes_the_loop_s_models_with_committees(frames, tmp_pat
         test = validation.held_out_errors(frames[10:], esgap.load_model(args.models / f"{file}.npz"))
         assert np.sqrt(np.mean(np.square(record["models"][name]["rmse"]))) == pytest.approx(test.rmse["all"], rel=0.01)
     args.test = None
-    with pytest.raises(ValueError, match="neither test frames .* nor a second generation"):
+    with pytest.raises(ValueError, match=r"neither test frames .* nor a second generation"):
         committee_run.committee_command(args)
     args.test = tmp_path / "test.xyz"
     other = esgap.fit_gap(frames[:10], esgap.FitSettings(SOAP, n_sparse=15, e0="fit", seed=9))
