@@ -86,3 +86,17 @@ def test_a_weight_on_phosphorus_lowers_its_training_error(loop):
 def test_a_loop_without_generations_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has no finished generation: run `python -m esgap train` first"):
         learning.labelled_files(tmp_path, tmp_path / "gen0.xyz")
+
+
+def test_tables_say_what_the_records_hold(loop, frames):
+    records = training.read_generations(loop.folder)
+    lines = learning.generations_table(records, [frames[:8], frames[8:13], frames[13:18]]).splitlines()
+    assert len(lines) == 5
+    assert lines[3].startswith("| 1 | 5 | 13 | none |")
+    largest = max(np.linalg.norm(a.get_forces(), axis=1).max() for a in frames[8:13])
+    assert f" {largest:.1f} |" in lines[3]
+    entry = {"rmse": {m: dict.fromkeys(("all", "Li", "P", "S"), 0.0816) for m in learning.NAMES},
+             "error": {m: dict.fromkeys(("all", "Li", "P", "S"), 0.0021) for m in learning.NAMES}}
+    record = {"rows": [{"name": "alike", "sets": {"train": entry}}]}
+    table = learning.weights_table(record, "train").replace("\xa0", " ")
+    assert table.splitlines()[2] == "| alike |" + " 82 ± 2 |" * 8

@@ -79,6 +79,30 @@ def curve(record, name, model, key="all", where="generations"):
     return tuple(map(np.array, zip(*rows, strict=True)))
 
 
+def generations_table(records, generations):
+    """Markdown table of `training.Generation`s and their labelled frames (list over generations of lists of Atoms)."""
+    lines = ["| generation | new frames | trained on | MD a start (ps) | rms force (eV/Å) | largest (eV/Å) "
+             "| ended early |", "|:--" * 7 + "|"]
+    for r, frames in zip(records, generations, strict=True):
+        forces = np.concatenate([a.get_forces() for a in frames])
+        ps = max((a.info["time"] for a in frames if "time" in a.info), default=None)
+        early = "; ".join(note.replace("|", "/") for note in r.notes) or "–"
+        lines.append(f"| {r.number} | {r.n_new} | {r.n_train} | {f'{ps / 1e3:.1f}' if ps else 'none'} | "
+                     f"{np.sqrt(np.mean(forces**2)):.2f} | {np.linalg.norm(forces, axis=1).max():.1f} | {early} |")
+    return "\n".join(lines)
+
+
+def weights_table(record, name):
+    """Markdown table of a record of `python -m esgap weights`: force errors in meV/A on the set `name`, by element."""
+    keys = ("all", "Li", "P", "S")
+    lines = ["| weights | " + " | ".join(f"{m}, {k}" for m in NAMES for k in keys) + " |", "|:--" * 9 + "|"]
+    for row in record["rows"]:
+        entry = row["sets"][name]
+        cells = [f"{1e3 * entry['rmse'][m][k]:.0f} ± {1e3 * entry['error'][m][k]:.0f}" for m in NAMES for k in keys]
+        lines.append(f"| {row['name']} | " + " | ".join(c.replace(" ", "\N{NO-BREAK SPACE}") for c in cells) + " |")
+    return "\n".join(lines)
+
+
 def add_learning_arguments(parser):
     _add_data_arguments(parser, "runs/learning.json")
 

@@ -177,6 +177,33 @@ def sulfur_charges():
                    LABEL.format("gen0"))
 
 
+def _ahead():
+    """Of `python -m esgap learning`: rows tested on frames not trained on, (generation, that set's entry)."""
+    record = read_record(data_path("runs/learning.json"))
+    return [(row["generation"], row["sets"]["ahead"]) for row in record["generations"] if "ahead" in row["sets"]]
+
+
+def average_error():
+    """Force RMSE of both models on the frames of a generation that neither had seen; paired errors over frames."""
+    _, entry = _ahead()[-1]
+    numbers = [Number(m, 1e3 * entry["rmse"][m]["all"], 1e3 * entry["error"][m]["all"], "meV/Å")
+               for m in ("GAP", "ES-GAP")]
+    d, bar = entry["difference"]["all"], entry["difference_error"]["all"]
+    numbers.append(Number("ES-GAP less GAP", 1e3 * d, 1e3 * bar, "meV/Å"))
+    return Verdict(claim("average-error"), tuple(numbers), (("GAP's error is the lower", decided(d, bar)),),
+                   "python -m esgap learning")
+
+
+def element_errors():
+    """ES-GAP's force RMSE less GAP's by element, on the same frames."""
+    _, entry = _ahead()[-1]
+    d, bar = entry["difference"], entry["difference_error"]
+    numbers = [Number(f"{e}, ES-GAP less GAP", 1e3 * d[e], 1e3 * bar[e], "meV/Å") for e in locality.ELEMENTS]
+    statements = (("worse for S", decided(d["S"], bar["S"])), ("better for Li", decided(-d["Li"], bar["Li"])),
+                  ("better for P", decided(-d["P"], bar["P"])))
+    return Verdict(claim("element-errors"), tuple(numbers), statements, "python -m esgap learning")
+
+
 def _spread(draws):
     return float(np.std(draws, ddof=1))
 
@@ -186,4 +213,4 @@ def _standard_error(values):
 
 
 TESTS = {"locality-size": locality_size, "locality-element": locality_element, "baseline-locality": baseline_locality,
-         "sulfur-charges": sulfur_charges}
+         "sulfur-charges": sulfur_charges, "average-error": average_error, "element-errors": element_errors}
