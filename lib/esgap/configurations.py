@@ -1,4 +1,7 @@
 """python -m esgap frames: write the configurations that are to be labelled, each set from its seed."""
+import numpy as np
+from ase.build import bulk
+
 from .spheres import SEED as LOCALITY_SEED
 from .spheres import locality_configurations
 from .store import data_path, only_writer, read_frames, write_frames
@@ -26,7 +29,23 @@ def locality(seed=LOCALITY_SEED):
     return locality_configurations(start() * (1, 2, 1), seed=seed)
 
 
-SETS = {"gen0": generation_0, "locality": locality}
+def lithium_sulfide(seed=20261125, n=36, a=5.72):
+    """Another material, to show how it is done: Li2S (antifluorite, 12 atoms, a in A), displaced and strained.
+
+    Displacements of 0.05 to 0.25 A rms by axis, strains of 2 % rms by component; the first frame is the crystal.
+    """
+    rng, frames = np.random.default_rng(seed), [bulk("SLi2", "fluorite", a=a, cubic=True)]
+    for k in range(1, n):
+        strain = 0.02 * rng.normal(size=(3, 3))
+        frames.append(frames[0].copy())
+        frames[k].set_cell(frames[0].cell @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
+        frames[k].positions += 0.05 * (1 + k % 5) * rng.normal(size=(len(frames[k]), 3))
+    for k, atoms in enumerate(frames):
+        atoms.info = {"name": f"li2s-{k:02d}", "config_type": "rattled" if k else "crystal"}
+    return frames
+
+
+SETS = {"gen0": generation_0, "locality": locality, "li2s": lithium_sulfide}
 
 
 def add_frames_arguments(parser):

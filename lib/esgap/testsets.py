@@ -179,5 +179,6 @@ def testset_command(args):
             frames = (md_frames(runs, args.frames, TestRuns.warm_up, name) if args.set == "md" else
                       hop_frames(runs, {Path(m).stem: load_model(m) for m in args.models}, args.hops))
         write_frames(args.output, frames)
-    print(f"{args.output}: {len(frames)} frames; label them with: python -m esgap label {args.output} OUT.xyz")
+    grid = " --kpts 2 2 2" if args.set == "volume" else ""  # the density rule would take more points in small cells
+    print(f"{args.output}: {len(frames)} frames; label them with: python -m esgap label {args.output} OUT.xyz{grid}")
     return 0
