@@ -18,6 +18,7 @@ COMMANDS = {
     "md": ("dynamics", "molecular dynamics with a stored potential"),
     "hops": ("hops", "lithium sites and hops of a trajectory"),
     "neb": ("barriers", "minimum-energy path and barriers between two or more minima"),
+    "export": ("lammps_export", "a stored potential as QUIP XML and LAMMPS input"),
     "sweep": ("sweep", "a chapter with every combination of parameters: notebooks, records, a table"),
     "frenkel": ("frenkel_run", "Frenkel pairs in an electric field: formation energies with a stored potential"),
     "born": ("born", "Born effective charges from forces in a finite field, with CP2K"),
