@@ -23,6 +23,7 @@ COMMANDS = {
     "frenkel": ("frenkel_run", "Frenkel pairs in an electric field: formation energies with a stored potential"),
     "born": ("born", "Born effective charges from forces in a finite field, with CP2K"),
     "settings": ("convergence", "held-out errors of GAP and ES-GAP for several settings of the fit"),
+    "compare": ("compare", "how far a recomputed record is from the stored one"),
 }
 
 
