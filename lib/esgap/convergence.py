@@ -65,12 +65,12 @@ def settings_command(args):
 
 
 def _finished(path, about, frames_hash):
-    """Rows of the file at `path` if it was made from the same frames in the same way, else none."""
+    """Rows of the file at `path` that are still asked for, if it was made from the same frames in the same way."""
     if not path.exists():
         return []
     old = read_record(path)
     same = all(old.get(k) == v for k, v in about.items()) and frames_hash in old["made_by"]["inputs"].values()
-    return old["rows"] if same else []
+    return [row for row in old["rows"] if row["settings"] in settings_rows()] if same else []
 
 
 def _compared(train, test, row, charges, seed):
