@@ -17,8 +17,7 @@ from .validation import KINDS, SHORT_CONTACT, held_out_errors, mark_short_contac
 # weight: distance in A at which a neighbour counts half, u = 1/(1 + (r/weight)^4) in `soap`; None: all count alike
 CENTRE = {"cutoff": 6.0, "n_max": 8, "l_max": 4, "n_sparse": 400, "atom_sigma": 0.6, "weight": 2.5}
 STEPS = ({"weight": None}, {"weight": 2.0}, {"weight": 3.0}, {"atom_sigma": 0.5}, {"atom_sigma": 0.7}, {"cutoff": 5.0},
-         {"cutoff": 7.0}, {"n_max": 6, "l_max": 3}, {"n_max": 10, "l_max": 5}, {"n_sparse": 100}, {"n_sparse": 200},
-         {"n_sparse": 800}, {"cutoff": 5.0, "weight": None})
+         {"n_sparse": 100}, {"n_sparse": 800}, {"n_max": 6, "l_max": 3}, {"cutoff": 5.0, "weight": None})
 MOST_P = 300       # sparse points of P: generation 0 has few environments of it, 6 a frame
 RMSE_DIGITS = 6
 
