@@ -25,7 +25,7 @@ def add_committee_arguments(parser):
     parser.add_argument("--test", type=Path, default=test if test.exists() else None,
                         help="labelled frames to calibrate on, not trained on (default: dft/test-800K.xyz if it is "
                              "there, else the last generation, with committees of the one before)")
-    parser.add_argument("--members", type=int, default=16, help="of each committee (default 16)")
+    parser.add_argument("--members", type=int, default=8, help="of each committee (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="of the resampling")
     parser.add_argument("--models", type=Path, default=data_path("models"), help="where models and committees go")
     parser.add_argument("--output", type=Path, default=data_path("runs/committee.json"), help="calibration, JSON")
