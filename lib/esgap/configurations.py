@@ -29,7 +29,7 @@ def locality(seed=LOCALITY_SEED):
     return locality_configurations(start() * (1, 2, 1), seed=seed)
 
 
-def lithium_sulfide(seed=20261125, n=36, a=5.72):
+def lithium_sulfide(seed=20261125, n=24, a=5.72):
     """Another material, to show how it is done: Li2S (antifluorite, 12 atoms, a in A), displaced and strained.
 
     Displacements of 0.05 to 0.25 A rms by axis, strains of 2 % rms by component; the first frame is the crystal.
