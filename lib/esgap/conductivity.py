@@ -147,3 +147,9 @@ def length_to_tell(relative_errors, length, values, deviations=2.0):
     if not apart > 0:
         raise ValueError(f"values are {values[0]} and {values[1]}: equal ones cannot be told apart at any length")
     return float(length * (deviations / apart) ** 2 * np.sum(np.square(relative_errors)))
+
+
+def extrapolated(sigma, activation_energy, temperature, measured_at=298.15):
+    """sigma in mS/cm at `temperature` (K) from one at `measured_at`: sigma T falls as exp(-E/(kB T)), E in eV."""
+    exponent = activation_energy / transport.BOLTZMANN * (1 / measured_at - 1 / temperature)
+    return float(sigma * measured_at / temperature * np.exp(exponent))

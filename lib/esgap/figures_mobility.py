@@ -90,3 +90,15 @@ def barriers(rows, ax):
     ax.set(ylabel="barrier, forward (eV)", ylim=(0, None))
     ax.margins(x=0.2)
     ax.legend()
+
+
+def by_axis(values, ax):
+    """Diffusion coefficients along a, b, c with standard errors. values: {model: {axis: (A^2/ps, error)}}."""
+    for k, (model, d) in enumerate(values.items()):
+        x = np.arange(len(d)) + 0.1 * (2 * k - len(values) + 1)
+        ax.errorbar(x, [v for v, _ in d.values()], yerr=[e for _, e in d.values()], ls="none", capsize=3,
+                    marker=MODEL_MARKERS.get(model, "^"), color=MODEL_COLOURS.get(model, "k"), label=model)
+        ax.set_xticks(range(len(d)), list(d))
+    ax.set(xlabel="lattice vector", ylabel="D (Å²/ps)", ylim=(0, None))
+    ax.margins(x=0.2)
+    ax.legend()

@@ -178,6 +178,17 @@ def both_paths(found):
     return tuple(sorted(both, key=lambda h: min(h.barrier(m, m) for m in h.images)))
 
 
+def hop_table(found, n=10):
+    """Markdown table of the n most frequent kinds of hops of `hops.Hops`."""
+    rows = ["| sites | length (Å) | along a, b, c (Å) | forth | back | duration (fs) | with others (%) |",
+            "|:--|--:|:--|--:|--:|--:|--:|"]
+    for k in found.table()[:n]:
+        along = ", ".join(f"{x:+.1f}" for x in k.along)
+        rows.append(f"| {k.start} → {k.end} | {k.length:.2f} | {along} | {k.forward} | {k.backward} | "
+                    f"{k.duration:.0f} | {100 * k.together:.0f} |")
+    return "\n".join(rows)
+
+
 def barrier_table(hops):
     """Markdown table of barriers (forward and reverse, eV) of every potential on either path."""
     rows = ["| hop | path of | Å | energies of | forward (eV) | reverse (eV) |", "|:--|:--|--:|:--|--:|--:|"]
