@@ -23,6 +23,7 @@ from .store import data_path, file_hash, only_writer, read_frames, read_record, 
 
 FOLDER = "runs/paths"  # of the data
 DFT = "dft/paths.xyz"
+SHORTEST = 2.0  # A
 REASONS = (ValueError, RuntimeError)  # what a search says when there is no path
 
 
@@ -65,14 +66,15 @@ class AllPaths:
         return len(self.hops)
 
 
-def chosen_hops(trajectory, n, element="Li"):
+def chosen_hops(trajectory, n, element="Li", shortest=SHORTEST):
     """The calmest hop of each of the n most frequent kinds -> list of (`hops.Hop`, `hops.HopKind`).
 
-    Calm: the other ions move least between 200 fs before and 200 fs after it.
+    Calm: the other ions move least between 200 fs before and 200 fs after it. shortest: A between sites; what is
+    closer is often one site in two parts.
     """
     found = find_hops(trajectory)
     out = []
-    for kind in found.table()[:n]:
+    for kind in [kind for kind in found.table() if kind.length >= shortest][:n]:
         members = [h for h in found.hops if _same(h, kind)]
         out.append((min(members, key=lambda h: _unrest(trajectory, h, element)), kind))
     return out
@@ -90,12 +92,12 @@ def _unrest(trajectory, hop, element):
     return float(np.sqrt((moved[before.symbols == element] ** 2).sum()))
 
 
-def write_ends(trajectories, n, output, repeat=(1, 1, 1), element="Li"):
+def write_ends(trajectories, n, output, repeat=(1, 1, 1), element="Li", shortest=SHORTEST):
     """End points of n hops of each trajectory (paths of .npz) as named frames: hop-0-start, hop-0-end, ..."""
     frames = []
     for path in trajectories:
         trajectory = load_trajectory(path)
-        for hop, kind in chosen_hops(trajectory, n, element):
+        for hop, kind in chosen_hops(trajectory, n, element, shortest):
             ends = end_points(trajectory, [(hop.start_frame, hop.end_frame)], repeat=repeat, element=element)
             number = len(frames) // 2
             sign = 1 if (hop.start, tuple(hop.image)) == (kind.start, tuple(kind.image)) else -1
@@ -204,6 +206,7 @@ def add_paths_arguments(parser):
     parser.add_argument("--trajectory", nargs="+", help="take the hops of these (.npz, of `python -m esgap md` or in "
                         "data/runs/mobility/md); not needed again once ends.xyz is there")
     parser.add_argument("--hops", type=int, default=2, help="most frequent kinds from each trajectory (default 2)")
+    parser.add_argument("--shortest", type=float, default=SHORTEST, help=f"A, hops to take (default {SHORTEST})")
     parser.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1), help="repeat the cell, e.g. 1 2 1")
     parser.add_argument("--images", type=int, default=NEBSettings.images, help="between the ends (default 7)")
     parser.add_argument("--fmax", type=float, default=NEBSettings.fmax, help="eV/A, force left (default 0.02)")
@@ -224,7 +227,7 @@ def paths_command(args):
     if not ends.exists():
         if not args.trajectory:
             raise ValueError(f"there is no {ends} yet: give --trajectory, whose hops are taken")
-        write_ends(args.trajectory, args.hops, ends, tuple(args.repeat))
+        write_ends(args.trajectory, args.hops, ends, tuple(args.repeat), shortest=args.shortest)
     models = {label: str(model_path(name)) for name, label in zip(args.models, LABELS.values(), strict=True)}
     find_all(folder, models, NEBSettings(args.images, args.fmax, tolerance=args.tolerance), args.max_steps)
     found = load_paths(folder)
