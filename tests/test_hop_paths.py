@@ -17,7 +17,7 @@ HEIGHT = {"gap": 0.2, "es-gap": 0.3}  # eV
 def ends(name, start, end):
     for which, atoms in (("start", start), ("end", end)):
         atoms.info = {"name": f"{name}-{which}", "ion": 0, "sampled_by": "run", "length": 2.0,
-                      "along": np.array([2.0, 0, 0]), "times": 3, "moved_with": "none"}
+                      "along": np.array([2.0, 0, 0]), "times": 3, "moved_with": "3+5"}
         yield atoms
 
 
@@ -50,6 +50,7 @@ def test_barriers_of_both_models_on_both_paths(folder, capsys):
             assert h.barrier("GAP", path_of) == pytest.approx(0.2, abs=2e-3)
             assert h.barrier("ES-GAP", path_of, "reverse") == pytest.approx(0.3, abs=2e-3)
         assert h.displaced("GAP") == {}
+        assert h.moved_with == (3, 5)
     assert {(name, model) for name, model, _ in found.failed} == {("hop-2", "GAP"), ("hop-2", "ES-GAP")}
     assert "same minimum" in found.failed[0][2]
     assert (found.generation, found.has_dft, found.sampled_by) == (3, False, ("run",))

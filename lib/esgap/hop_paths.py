@@ -104,7 +104,7 @@ def write_ends(trajectories, n, output, repeat=(1, 1, 1), element="Li", shortest
             for atoms, which in zip(ends, ("start", "end"), strict=True):
                 atoms.info = {"name": f"hop-{number}-{which}", "ion": hop.ion, "sampled_by": Path(path).stem,
                               "length": kind.length, "along": sign * kind.along, "times": kind.forward + kind.backward,
-                              "moved_with": " ".join(map(str, hop.moved_with)) or "none"}
+                              "moved_with": "+".join(map(str, hop.moved_with)) or "none"}
                 frames.append(atoms)
     if not frames:
         raise ValueError(f"there are no hops in {', '.join(map(str, trajectories))}: give longer trajectories")
@@ -167,7 +167,7 @@ def load_paths(folder=None):
                 with contextlib.suppress(ValueError):  # labels of other images, such as those of earlier models
                     profiles["DFT", label], has_dft = labels_on(path, dft), True
         with_it = info["moved_with"]
-        with_it = () if with_it == "none" else tuple(int(k) for k in str(with_it).split())
+        with_it = () if with_it == "none" else tuple(int(k) for k in str(with_it).split("+"))
         hops.append(HopPaths(name, int(info["ion"]), float(info["length"]), tuple(map(float, info["along"])), with_it,
                              profiles, images))
     return AllPaths(tuple(hops), tuple(map(tuple, record["failed"])), record["generation"], record["settings"],
