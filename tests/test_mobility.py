@@ -68,6 +68,19 @@ def test_what_is_finished_stays_and_models_are_not_mixed(models, capsys):
         mobility.load_runs(600.0, folder=models / "runs")
 
 
+def test_a_run_made_otherwise_is_taken_if_it_is_of_the_model(models, capsys):
+    settings = dynamics.MDSettings(100, 800.0, ensemble="nve", seed=4)
+    path = models / "other.npz"
+    dynamics.run(structures.crystal(), Springs, settings, path, progress=False, inputs=[models / "es-gap.npz"])
+    options = ["--folder", str(models / "taken"), "--take"]
+    assert main(["conductivity", *options, str(models / "es-gap.npz"), str(path)]) == 0
+    kept = mobility.load_run(models / "taken/es-gap-other.npz")
+    assert (kept.model, kept.seed, kept.generation) == ("ES-GAP", 4, 3)
+    assert kept.temperature == kept.about["measured"] < 600
+    assert main(["conductivity", *options, str(models / "gap.npz"), str(path)]) == 2
+    assert "was not made with" in capsys.readouterr().err
+
+
 def test_an_untrusted_last_frame_is_left_out(models, monkeypatch):
     class Never:
         def watch(self, start):

@@ -23,6 +23,7 @@ from .store import data_path, file_hash, only_writer, provenance, read_arrays, r
 
 FOLDER = "runs/mobility"  # of the data
 GRID = 0.01  # A
+NEAR = 60.0  # K, a run without thermostat ends up where it does
 LABELS = {"gap": "GAP", "es-gap": "ES-GAP"}
 
 
@@ -37,7 +38,7 @@ class LithiumRun:
     model: str  # GAP, ES-GAP
     generation: int | None  # of the training set
     seed: int
-    temperature: float  # K, of the thermostat
+    temperature: float  # K, of the thermostat; without one, as measured
     about: dict  # settings, hash of the model, measured temperature and drift, why it stopped
 
     @property
@@ -104,6 +105,23 @@ def produce(task, folder, element="Li", replace=False, progress=False):
     return output
 
 
+def take(model, label, trajectory, folder):
+    """Keep the lithium of a run that `python -m esgap md` made with the stored `model` -> path of the .npz.
+
+    trajectory: path. ValueError if it was made with another model.
+    """
+    made_with = read_arrays(trajectory)[0]["made_by"]["inputs"].values()
+    if file_hash(model) not in made_with:
+        raise ValueError(f"{trajectory} was not made with {model}: give the model it was made with, or run it again")
+    run = dynamics.load_trajectory(trajectory)
+    name = f"{label.lower()}-{Path(trajectory).stem}.npz"
+    with only_writer(Path(folder) / name):
+        keep(run, Path(folder) / name, model=label, inputs=[model, trajectory], settings=asdict(run.settings),
+             gap=file_hash(model), repeat=[1, 1, 1],
+             generation=read_record(Path(model).with_suffix(".json")).get("generation"))
+    return Path(folder) / name
+
+
 def whole_trajectory(task, folder):
     """Where all atoms of a run are kept; its name tells the model, so that models are not mixed."""
     return Path(folder) / "md" / f"{task.name}-{file_hash(task.model)[:8]}.npz"
@@ -129,23 +147,25 @@ def keep(run, output, element="Li", inputs=(), **about):
 def load_run(path):
     """What `keep` wrote -> `LithiumRun`."""
     header, a = read_arrays(path)
+    settings = header["settings"]
+    temperature = settings["temperature"] if settings["ensemble"] == "nvt" else header["measured"]
     steps = np.concatenate([a["start"][None], a["start"] + np.cumsum(a["moved"], axis=0, dtype=np.int64)])
     mean = Atoms(a["numbers"], a["mean"], cell=a["cell"], pbc=True)
     return LithiumRun(steps * GRID, a["ions"], a["time"], mean, header["model"], header["generation"],
-                      header["settings"]["seed"], header["settings"]["temperature"], header)
+                      settings["seed"], temperature, header)
 
 
 def load_runs(temperature=800.0, repeat=(1, 1, 1), folder=None):
     """All runs at one temperature and in one cell -> {"GAP": [LithiumRun, ...], "ES-GAP": [...]}, by seed.
 
-    FileNotFoundError if there is none of one of the models; ValueError if runs of one model are of several fits.
+    Temperatures within NEAR are one. FileNotFoundError if there is none of one of the models; ValueError if runs of one model are of several fits.
     """
     folder = data_path(FOLDER) if folder is None else Path(folder)
     runs = {label: [] for label in LABELS.values()}
     for path in sorted(folder.glob("*.npz")):
-        header = read_arrays(path)[0]
-        if header["settings"]["temperature"] == temperature and tuple(header["repeat"]) == tuple(repeat):
-            runs[header["model"]].append(load_run(path))
+        run = load_run(path)
+        if abs(run.temperature - temperature) <= NEAR and tuple(run.about["repeat"]) == tuple(repeat):
+            runs[run.model].append(run)
     for label, found in runs.items():
         if not found:
             raise FileNotFoundError(f"no runs of {label} at {temperature:g} K in {folder}: make them with `python -m "
@@ -166,6 +186,8 @@ def add_conductivity_arguments(parser):
     parser.add_argument("--start", help="extended XYZ to start from (default: data/crystal.xyz)")
     parser.add_argument("--folder", help="where runs are kept (default data/runs/mobility)")
     parser.add_argument("--replace", action="store_true", help="make anew what is of other models or settings")
+    parser.add_argument("--take", nargs=2, action="append", metavar=("MODEL", "TRAJECTORY"), help="run nothing, but "
+                        "keep the lithium of a run of `python -m esgap md`, .npz; may be given more than once")
     parser.add_argument("--workers", type=int, default=0, help="runs at a time on this machine (default 0: one, in "
                                                                "this process, without dask)")
     parser.add_argument("--scheduler", help="address of a running dask scheduler, e.g. tcp://host:8786")
@@ -174,6 +196,11 @@ def add_conductivity_arguments(parser):
 def conductivity_command(args):
     """python -m esgap conductivity: several runs of both models; the same command goes on after a kill."""
     folder = Path(args.folder or data_path(FOLDER))
+    if args.take:
+        folder.mkdir(parents=True, exist_ok=True)
+        print(*(load_run(take(model_path(model), LABELS.get(model, LABELS.get(Path(model).stem, model)), path, folder))
+                for model, path in args.take), sep="\n")
+        return 0
     start, every = str(args.start or data_path("crystal.xyz")), dynamics.MDSettings.every
     steps = every * round(1e3 * args.ps / (dynamics.MDSettings.timestep * every))
     tasks = [Task(str(model_path(model)), label, dynamics.MDSettings(steps, temperature, seed=seed), start,
