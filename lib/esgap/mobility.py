@@ -158,7 +158,8 @@ def load_run(path):
 def load_runs(temperature=800.0, repeat=(1, 1, 1), folder=None):
     """All runs at one temperature and in one cell -> {"GAP": [LithiumRun, ...], "ES-GAP": [...]}, by seed.
 
-    Temperatures within NEAR are one. FileNotFoundError if there is none of one of the models; ValueError if runs of one model are of several fits.
+    Temperatures within NEAR are one. FileNotFoundError if there is none of one of the models; ValueError if runs of one
+    model are of several fits.
     """
     folder = data_path(FOLDER) if folder is None else Path(folder)
     runs = {label: [] for label in LABELS.values()}
