@@ -55,6 +55,9 @@ def test_barriers_of_both_models_on_both_paths(folder, capsys):
     assert "same minimum" in found.failed[0][2]
     assert (found.generation, found.has_dft, found.sampled_by) == (3, False, ("run",))
     assert "hop-2, GAP: both ends" in capsys.readouterr().out
+    text = hop_paths.summary(found)
+    assert "2 hops with paths of both" in text
+    assert "ES-GAP less GAP +100 ± 0 meV. DFT on the images has not been computed" in text
     table = hop_paths.barrier_table(pairs)
     assert table.count("\n") == 1 + 2 * 4
     assert "| hop-0 | ES-GAP | 2.0 | GAP | 0.200 | 0.200 |" in table
@@ -93,6 +96,13 @@ def test_dft_labels_join_in_and_decide(folder, monkeypatch):
     assert ledger.barrier_transfer().verdict == "reproduced"
     monkeypatch.setattr(ledger, "_hops", lambda: found.hops[:1])
     assert ledger.barrier_order().verdict == ledger.barrier_transfer().verdict == "not yet tested"
+
+
+def test_without_paths_nothing_is_claimed(monkeypatch, tmp_path):
+    monkeypatch.setattr(hop_paths, "FOLDER", str(tmp_path))
+    nothing = hop_paths.stored()
+    assert len(nothing) == 0
+    assert "not yet tested" in hop_paths.summary(nothing)
 
 
 def test_the_calmest_hop_of_a_kind_is_chosen(tmp_path):

@@ -174,6 +174,37 @@ def load_paths(folder=None):
                     tuple(dict.fromkeys(a.info["sampled_by"] for a in ends.values())), has_dft)
 
 
+def stored():
+    """What `load_paths` finds in the data, without any hops if there is nothing yet."""
+    try:
+        return load_paths()
+    except FileNotFoundError:
+        return AllPaths((), (), None, {}, (), False)
+
+
+def summary(found):
+    """Markdown: what the paths of `AllPaths` say about the paper's two statements, or that there are none yet."""
+    hops = both_paths(found)
+    if not hops:
+        return ("There is no hop yet of which both potentials have a path: `python -m esgap paths` finds them, so that "
+                "the statements on barriers are *not yet tested*.")
+    own = {m: np.array([h.barrier(m, m) for h in hops]) for m in LABELS.values()}
+    change = {m: np.mean([abs(h.barrier(m, other) - h.barrier(m, m)) for h in hops])
+              for m, other in (("GAP", "ES-GAP"), ("ES-GAP", "GAP"))}
+    less = 1e3 * (own["ES-GAP"] - own["GAP"])
+    bar = f" ± {less.std(ddof=1) / np.sqrt(len(less)):.0f}" if len(less) > 1 else ""
+    beside = np.mean([len(h.displaced(m)) for h in hops for m in h.images])
+    return (f"With potentials of generation {found.generation}, {len(hops)} hop{'s' * (len(hops) > 1)} with paths of "
+            f"both in a cell of {len(hops[0].images['GAP'][0])} atoms, {found.settings['images']} images, forces below "
+            f"{found.settings['fmax']} eV/Å ({len(found.failed)} searches have failed):\n\n"
+            f"- **Either path.** On the path of the other, barriers change by {1e3 * change['GAP']:.0f} (GAP) and "
+            f"{1e3 * change['ES-GAP']:.0f} meV (ES-GAP) on average.\n"
+            f"- **Order.** Mean barriers are {own['GAP'].mean():.3f} (GAP) and {own['ES-GAP'].mean():.3f} eV (ES-GAP); "
+            f"ES-GAP less GAP {less.mean():+.0f}{bar} meV. DFT on the images "
+            f"{'is among the curves' if found.has_dft else 'has not been computed yet'}.\n"
+            f"- **Correlated motion.** Along a path {beside:.1f} other ions move by 0.5 Å or more, on average.")
+
+
 def both_paths(found):
     """Hops of `AllPaths` of which both models have a path, the lowest barrier first -> tuple of `HopPaths`."""
     both = [h for h in found.hops if set(h.images) == set(LABELS.values())]

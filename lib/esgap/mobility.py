@@ -23,7 +23,7 @@ from .store import data_path, file_hash, only_writer, provenance, read_arrays, r
 
 FOLDER = "runs/mobility"  # of the data
 GRID = 0.01  # A
-NEAR = 60.0  # K, a run without thermostat ends up where it does
+NEAR = 20.0  # K, a run without thermostat ends up where it does
 LABELS = {"gap": "GAP", "es-gap": "ES-GAP"}
 
 
