@@ -1,4 +1,6 @@
 """Conductivities of random walks of known D; posteriors with the mean and error they were given; lengths by hand."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -48,7 +50,8 @@ def test_axes_and_displacements():
     runs = [walk(seed, (0.1, 0.5, 1.0)) for seed in range(3)]
     for (value, error), exact in zip(conductivity.along_axes(runs).values(), (0.1, 0.5, 1.0), strict=True):
         assert abs(value - exact) < 4 * error
-    lag, msd = conductivity.displacements(runs)
+    finer = replace(runs[0], paths=np.repeat(runs[0].paths, 2, axis=0), time=np.arange(2000) * 0.5e3 * STEP)
+    lag, msd = conductivity.displacements([*runs, finer])
     assert msd.shape == (len(lag), 3)
     assert msd[50] == pytest.approx(2 * np.array([0.1, 0.5, 1.0]) * lag[50], rel=0.4)
 

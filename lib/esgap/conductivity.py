@@ -1,6 +1,7 @@
 """What runs of finite length say about a conductivity, and about two of them.
 
-Runs of one potential with several seeds give sigma as `transport.together` of the estimates of `transport`. A relative
+Runs of one potential with several seeds give sigma as `transport.together` of the estimates of `transport`; the error
+is not below what the scatter of halves of runs says. A relative
 standard error r = s/sigma stands for n = 1/r^2 independent events, and the posterior of sigma given n of them is a
 gamma distribution with that mean and standard deviation: positive, skewed while n is small. Errors fall as one over the
 root of the length L, so two conductivities a factor f apart differ by k standard errors of the logarithm from
@@ -73,7 +74,27 @@ def conductivities(runs, length=None, fit=FitRange()):
         lengths.append((len(paths) - 1) * run.timestep)
     tracer, collective = (transport.together(*zip(*(getattr(c, name) for c in each), strict=True))
                           for name in ("nernst_einstein", "collective"))
+    tracer = (tracer[0], max(tracer[1], _scatter_of_halves(runs, length, fit)))
     return Conductivities(runs[0].model, tracer, collective, tuple(each), float(np.mean(lengths)), len(runs))
+
+
+def _scatter_of_halves(runs, length, fit):
+    """Standard error in mS/cm from the scatter of both halves of every run; 0 if they are too short for a fit.
+
+    Ions that move together are fewer witnesses than the fit counts, which a single run shows only over time.
+    """
+    values = []
+    for run in runs:
+        paths, _ = fit.of(run, length)
+        half = len(paths) // 2
+        if half * run.timestep < 2 * fit.start + 1:
+            return 0.0
+        for part in (paths[:half], paths[half:]):
+            end = max(fit.share * half * run.timestep, fit.start + 20 * run.timestep)
+            d = transport.diffusion(part, run.timestep, start=fit.start, end=end)
+            values.append(transport.nernst_einstein(d, part.shape[1], CHARGE, run.mean.get_volume(),
+                                                    run.temperature)[0])
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def against_length(runs, lengths, fit=FitRange()):
@@ -91,10 +112,11 @@ def against_length(runs, lengths, fit=FitRange()):
 
 def displacements(runs, length=None, fit=FitRange()):
     """Lag in ps and mean square displacement (n, 3) in A^2 by Cartesian component, mean over runs of one length."""
-    paths = [fit.of(run, length)[0] for run in runs]
+    spacing = max(run.timestep for run in runs)  # frames in between are left out
+    paths = [fit.of(run, length)[0][::round(spacing / run.timestep)] for run in runs]
     n = min(map(len, paths))
     msd = np.mean([transport.mean_square_displacement(p[:n]) for p in paths], axis=0)
-    return np.arange(n) * runs[0].timestep, msd
+    return np.arange(n) * spacing, msd
 
 
 def along_axes(runs, fit=FitRange()):
