@@ -44,8 +44,10 @@ def claims_table(claims=None):
 
 
 def literature(name):
-    """Entries of one table of `data/literature.toml`, without its reference, as a dict."""
+    """Entries of one table of `data/literature.toml`, without its reference, as a dict; of several of one name, all."""
     table = tomllib.loads(data_path("literature.toml").read_text(encoding="utf-8"))
     if name not in table:
         raise KeyError(f"no table {name!r} in data/literature.toml; there are {', '.join(table)}")
+    if isinstance(table[name], list):
+        return tuple(table[name])
     return {k: v for k, v in table[name].items() if k != "key"}

@@ -137,11 +137,16 @@ class Hops:
 
 def find_hops(trajectory, settings=HopSettings()):
     """Hops of the mobile ions of a `dynamics.Trajectory` -> `Hops`."""
-    s, time = settings, trajectory.time
+    ions = np.flatnonzero(trajectory.numbers == atomic_numbers[settings.element])
+    paths = framework_frame(trajectory, settings.element)[:, ions]
+    return hops_of_paths(paths, ions, trajectory.time, trajectory.cell, settings)
+
+
+def hops_of_paths(paths, ions, time, cell, settings=HopSettings()):
+    """The same from the paths (n_frames, n_ions, 3) in A of `ions` (indices) in the frame of the framework."""
+    s = settings
     _check_resolution(time, s.residence)
-    ions = np.flatnonzero(trajectory.numbers == atomic_numbers[s.element])
-    paths = framework_frame(trajectory, s.element)[:, ions]
-    sites = find_sites(paths, trajectory.cell, s.radius, s.separation, s.smoothing, s.least)
+    sites = find_sites(paths, cell, s.radius, s.separation, s.smoothing, s.least)
     site, image = locate(paths, sites, s.radius)
     hops, undecided = [], 0
     for n, ion in enumerate(ions):

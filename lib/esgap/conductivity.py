@@ -1,0 +1,177 @@
+"""What runs of finite length say about a conductivity, and about two of them.
+
+Runs of one potential with several seeds give sigma as `transport.together` of the estimates of `transport`; the error
+is not below what the scatter of halves of runs says. A relative
+standard error r = s/sigma stands for n = 1/r^2 independent events, and the posterior of sigma given n of them is a
+gamma distribution with that mean and standard deviation: positive, skewed while n is small. Errors fall as one over the
+root of the length L, so two conductivities a factor f apart differ by k standard errors of the logarithm from
+
+    L = L0 (k / ln f)^2 (r_1^2 + r_2^2)        on, r_1 and r_2 being those of runs of length L0.
+
+Units: mS/cm, ps, A, K.
+"""
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import transport
+
+CHARGE = 1.0  # e, of an ion that carries current: Nernst-Einstein with the formal charge, as in the paper
+
+
+@dataclass(frozen=True)
+class FitRange:
+    """Which part of a run and of its mean square displacement counts."""
+
+    skip: float = 2.0  # ps from the beginning, which starts in the crystal
+    start: float = 2.0  # ps, of the fit: before, ions rattle in their cages
+    share: float = 0.2  # the fit ends at this part of the length
+
+    def of(self, run, length=None):
+        """(paths, keywords of `transport.diffusion`) of a `mobility.LithiumRun`, up to `length` ps after `skip`."""
+        first = int(np.ceil(self.skip / run.timestep))
+        last = None if length is None else first + round(length / run.timestep) + 1
+        paths = run.paths[first:last]
+        end = max(self.share * (len(paths) - 1) * run.timestep, self.start + 20 * run.timestep)
+        return paths, {"start": self.start, "end": end}
+
+
+@dataclass(frozen=True, eq=False)
+class Conductivities:
+    """Of one potential: Nernst-Einstein and collective conductivity (value, error), and those of each run."""
+
+    model: str
+    nernst_einstein: tuple[float, float]
+    collective: tuple[float, float]
+    each: tuple = field(repr=False)  # transport.Conductivity, one a run
+    length: float  # ps of a run that counts
+    n_runs: int
+
+    @property
+    def haven(self):
+        """(value, error)"""
+        (a, s_a), (b, s_b) = self.nernst_einstein, self.collective
+        return a / b, abs(a / b) * float(np.hypot(s_a / a, s_b / b))
+
+    @property
+    def relative(self):
+        """Relative standard error of the Nernst-Einstein conductivity."""
+        return self.nernst_einstein[1] / abs(self.nernst_einstein[0])
+
+    def __str__(self):
+        parts = (f"{name} {v:.0f} +- {e:.0f}" for name, (v, e) in (("tracer", self.nernst_einstein),
+                                                                   ("collective", self.collective)))
+        return f"{self.model}: {', '.join(parts)} mS/cm, {self.n_runs} runs of {self.length:.1f} ps"
+
+
+def conductivities(runs, length=None, fit=FitRange()):
+    """`Conductivities` of `mobility.LithiumRun`s of one potential, of their first `length` ps (None: all)."""
+    each, lengths = [], []
+    for run in runs:
+        paths, keywords = fit.of(run, length)
+        each.append(transport.conductivity(paths, run.timestep, CHARGE, run.mean.get_volume(), run.temperature,
+                                           **keywords))
+        lengths.append((len(paths) - 1) * run.timestep)
+    tracer, collective = (transport.together(*zip(*(getattr(c, name) for c in each), strict=True))
+                          for name in ("nernst_einstein", "collective"))
+    tracer = (tracer[0], max(tracer[1], _scatter_of_halves(runs, length, fit)))
+    return Conductivities(runs[0].model, tracer, collective, tuple(each), float(np.mean(lengths)), len(runs))
+
+
+def _scatter_of_halves(runs, length, fit):
+    """Standard error in mS/cm from the scatter of both halves of every run; 0 if they are too short for a fit.
+
+    Ions that move together are fewer witnesses than the fit counts, which a single run shows only over time.
+    """
+    values = []
+    for run in runs:
+        paths, _ = fit.of(run, length)
+        half = len(paths) // 2
+        if half * run.timestep < 2 * fit.start + 1:
+            return 0.0
+        for part in (paths[:half], paths[half:]):
+            end = max(fit.share * half * run.timestep, fit.start + 20 * run.timestep)
+            d = transport.diffusion(part, run.timestep, start=fit.start, end=end)
+            values.append(transport.nernst_einstein(d, part.shape[1], CHARGE, run.mean.get_volume(),
+                                                    run.temperature)[0])
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def against_length(runs, lengths, fit=FitRange()):
+    """`Conductivities` of the first 5, 10, ... ps: those `lengths` (ps) that all runs reach and that leave a fit."""
+    found = []
+    shortest = min(run.length for run in runs) - fit.skip
+    for length in sorted({*(x for x in lengths if x < shortest), shortest}):
+        if length > fit.start + 1:
+            found.append(conductivities(runs, length, fit))
+    if not found:
+        raise ValueError(f"runs of {shortest + fit.skip:.1f} ps are too short to skip {fit.skip} ps and fit from "
+                         f"{fit.start} ps on: choose less of both, or run longer")
+    return found
+
+
+def displacements(runs, length=None, fit=FitRange()):
+    """Lag in ps and mean square displacement (n, 3) in A^2 by Cartesian component, mean over runs of one length."""
+    spacing = max(run.timestep for run in runs)  # frames in between are left out
+    paths = [fit.of(run, length)[0][::round(spacing / run.timestep)] for run in runs]
+    n = min(map(len, paths))
+    msd = np.mean([transport.mean_square_displacement(p[:n]) for p in paths], axis=0)
+    return np.arange(n) * spacing, msd
+
+
+def along_axes(runs, fit=FitRange()):
+    """D in A^2/ps along the lattice vectors a, b, c -> {"a": (value, error), ...}."""
+    out = {}
+    for name, vector in zip("abc", runs[0].mean.cell, strict=True):
+        found = []
+        for run in runs:
+            paths, keywords = fit.of(run)
+            d = transport.diffusion((paths @ (vector / np.linalg.norm(vector)))[..., None], run.timestep, **keywords)
+            found.append((d.value, d.error))
+        out[name] = transport.together(*zip(*found, strict=True))
+    return out
+
+
+def posterior(value, error, n=20000, seed=0):
+    """Draws (n,) from the posterior of a conductivity known as value and standard error."""
+    if not (value > 0 and error > 0):
+        raise ValueError(f"conductivity {value} +- {error}: both must be positive; run longer")
+    events = (value / error) ** 2
+    return np.random.default_rng(seed).gamma(events, value / events, n)
+
+
+@dataclass(frozen=True, eq=False)
+class Ratio:
+    """Posterior of first / second: median, the interval that holds 95 %, and the probability that it is above 1."""
+
+    median: float
+    low: float
+    high: float
+    above: float
+    draws: np.ndarray = field(repr=False)
+
+    def __str__(self):
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f}, above 1 with {100 * self.above:.0f} %)"
+
+
+def ratio(first, second, n=20000, seed=0):
+    """`Ratio` of two conductivities, each (value, error)."""
+    draws = posterior(*first, n, seed) / posterior(*second, n, seed + 1)
+    return Ratio(*map(float, np.quantile(draws, (0.5, 0.025, 0.975))), float((draws > 1).mean()), draws)
+
+
+def length_to_tell(relative_errors, length, values, deviations=2.0):
+    """Total length in ps at which two conductivities `values` differ by so many standard errors.
+
+    relative_errors: two, of data of `length` ps in all, for each.
+    """
+    apart = abs(np.log(values[0] / values[1]))
+    if not apart > 0:
+        raise ValueError(f"values are {values[0]} and {values[1]}: equal ones cannot be told apart at any length")
+    return float(length * (deviations / apart) ** 2 * np.sum(np.square(relative_errors)))
+
+
+def extrapolated(sigma, activation_energy, temperature, measured_at=298.15):
+    """sigma in mS/cm at `temperature` (K) from one at `measured_at`: sigma T falls as exp(-E/(kB T)), E in eV."""
+    exponent = activation_energy / transport.BOLTZMANN * (1 / measured_at - 1 / temperature)
+    return float(sigma * measured_at / temperature * np.exp(exponent))

@@ -1,0 +1,104 @@
+"""Figures of lithium mobility: take a result, draw on a given Axes. Nothing here computes or saves."""
+import numpy as np
+
+from .figures import LINES, MODEL_COLOURS, MODEL_MARKERS
+
+
+def sigma_against_length(curves, ax, paper=None):
+    """Nernst-Einstein conductivity against the length used, with bands of one and two standard errors.
+
+    curves: {model: list of `conductivity.Conductivities`}; paper: {model: mS/cm} of the paper's converged values.
+    """
+    for (model, found), line in zip(curves.items(), LINES, strict=False):
+        colour = MODEL_COLOURS.get(model, "k")
+        length = np.array([c.length for c in found])
+        value, error = np.array([c.nernst_einstein for c in found]).T
+        ax.plot(length, value, ls=line, marker=MODEL_MARKERS.get(model, "^"), color=colour, label=model)
+        for k in (1, 2):
+            ax.fill_between(length, np.maximum(value - k * error, 0), value + k * error, color=colour, alpha=0.15, lw=0)
+        if paper:
+            ax.axhline(paper[model], color=colour, lw=1, ls=":", label=f"{model}, paper")
+    ax.set(xlabel="length of a run (ps)", ylabel="σ, Nernst–Einstein (mS/cm)", ylim=(0, None))
+    ax.legend()
+
+
+def mean_square_displacements(curves, ax, start=None):
+    """Mean square displacement against lag, both logarithmic, with a line of slope 1. curves: {model: (lag, msd (n,
+    3))}; start: ps, where the fits begin."""
+    for (model, (lag, msd)), line in zip(curves.items(), LINES, strict=False):
+        there = slice(1, max(2, len(lag) // 2))  # beyond, hardly two windows are independent
+        ax.loglog(lag[there], msd.sum(1)[there], ls=line, color=MODEL_COLOURS.get(model, "k"), label=model)
+    x = lag[1:len(lag) // 2]
+    at = len(x) // 2
+    ax.loglog(x[at:], msd.sum(1)[1:][at] * x[at:] / x[at] / 2, color="k", lw=1, label="slope 1")
+    if start is not None:
+        ax.axvline(start, color="k", lw=1, ls=":", label="fits begin")
+    ax.set(xlabel="time lag (ps)", ylabel="mean square displacement (Å²)")
+    ax.legend()
+
+
+def ratio_posterior(ratio, ax, paper=None, bins=60):
+    """Posterior of a ratio of conductivities (`conductivity.Ratio`), its 95 % interval, and the paper's ratio."""
+    ax.hist(np.log10(ratio.draws), bins=bins, density=True, color="#999999")
+    for x, style, label in ((ratio.low, "--", "95 % interval"), (ratio.high, "--", None),
+                            (ratio.median, "-", "median")):
+        ax.axvline(np.log10(x), color="k", lw=1, ls=style, label=label)
+    if paper is not None:
+        ax.axvline(np.log10(paper), color="#d55e00", ls=":", label="paper")
+    ticks = np.array([0.1, 0.2, 0.5, 1, 2, 5, 10])
+    lowest, highest = np.quantile(ratio.draws, (0.001, 0.999))
+    ticks = ticks[(ticks >= lowest / 2) & (ticks <= highest * 2)]
+    ax.set_xticks(np.log10(ticks), [f"{t:g}" for t in ticks])
+    ax.set(xlabel="σ(GAP) / σ(ES-GAP)", ylabel="probability density", yticks=[])
+    ax.legend()
+
+
+def length_needed(curves, ax, asked):
+    """Relative standard error of sigma against total length, with lines falling as 1/sqrt(length), and what is asked.
+
+    curves: {model: list of `conductivity.Conductivities`}; asked: {label: relative error}.
+    """
+    for (model, found), line in zip(curves.items(), LINES, strict=False):
+        length = np.array([c.length * c.n_runs for c in found])
+        colour = MODEL_COLOURS.get(model, "k")
+        ax.loglog(length, [c.relative for c in found], ls="none", marker=MODEL_MARKERS.get(model, "^"), color=colour,
+                  label=model)
+        x = np.geomspace(length[-1], 100 * length[-1], 20)
+        ax.loglog(x, found[-1].relative * np.sqrt(length[-1] / x), ls=line, color=colour)
+    for (label, value), line in zip(asked.items(), (":", "-."), strict=False):
+        ax.axhline(value, color="k", lw=1, ls=line, label=label)
+    ax.set(xlabel="all runs together (ps)", ylabel="relative standard error of σ")
+    ax.legend()
+
+
+def barriers(rows, ax):
+    """Barriers of several hops: filled on the own path, open on that of the other model; DFT as diamonds if known.
+
+    rows: {hop: list of `paths.Profile`s}.
+    """
+    seen = set()
+    for n, profiles in enumerate(rows.values()):
+        for p in profiles:
+            own = p.label == p.path_of
+            label = p.label if own else f"{p.label}, path of {p.path_of}"
+            x = n + {"GAP": -0.15, "ES-GAP": 0.15}.get(p.path_of, 0.0)
+            ax.plot(x, p.forward, ls="none", marker=MODEL_MARKERS.get(p.label, "D"), ms=8,
+                    color=MODEL_COLOURS.get(p.label, "k"), mfc=None if own else "white",
+                    label=None if label in seen else label)
+            seen.add(label)
+    ax.set_xticks(range(len(rows)), list(rows))
+    ax.set(ylabel="barrier, forward (eV)", ylim=(0, None))
+    ax.margins(x=0.2)
+    ax.legend()
+
+
+def by_axis(values, ax):
+    """Diffusion coefficients along a, b, c with standard errors. values: {model: {axis: (A^2/ps, error)}}."""
+    for k, (model, d) in enumerate(values.items()):
+        x = np.arange(len(d)) + 0.1 * (2 * k - len(values) + 1)
+        ax.errorbar(x, [v for v, _ in d.values()], yerr=[e for _, e in d.values()], ls="none", capsize=3,
+                    marker=MODEL_MARKERS.get(model, "^"), color=MODEL_COLOURS.get(model, "k"), label=model)
+        ax.set_xticks(range(len(d)), list(d))
+    ax.set(xlabel="lattice vector", ylabel="D (Å²/ps)", ylim=(0, None))
+    ax.margins(x=0.2)
+    ax.legend()

@@ -1,0 +1,268 @@
+"""python -m esgap paths: hops seen in MD, as minimum-energy paths of both models, each evaluated with the other.
+
+From each trajectory the most frequent kinds of hops are taken; of each kind the hop during which all other atoms move
+least. Their end points go to `ends.xyz`; both models relax them and find the path between, `hop-0-gap.xyz`, ...; the
+record `paths.json` holds energies of both models on both paths, and what could not be done, with the reason.
+`images.xyz` are all images, to be labelled:  python -m esgap label data/runs/paths/images.xyz data/dft/paths.xyz
+Units: A, eV.
+"""
+import contextlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from .barriers import NEBSettings, find_path
+from .dynamics import load_trajectory
+from .hops import end_points, find_hops
+from .mobility import LABELS
+from .models import load_model, model_path
+from .paths import Profile, evaluate, labels_on, load_path
+from .store import data_path, file_hash, only_writer, read_frames, read_record, write_frames, write_record
+
+FOLDER = "runs/paths"  # of the data
+DFT = "dft/paths.xyz"
+SHORTEST = 2.0  # A
+REASONS = (ValueError, RuntimeError)  # what a search says when there is no path
+
+
+@dataclass(frozen=True, eq=False)
+class HopPaths:
+    """One hop: its ion, and energies of every potential on the path of either model."""
+
+    name: str
+    ion: int
+    length: float  # A, between the sites
+    along: tuple  # A along a, b, c
+    moved_with: tuple  # ions that hopped at the same time in MD
+    profiles: dict = field(repr=False)  # {(label, path of): Profile}
+    images: dict = field(repr=False)  # {path of: tuple of Atoms}
+
+    def barrier(self, label, path_of, way="forward"):
+        """eV; way: "forward" or "reverse". KeyError if that potential was not evaluated there."""
+        return getattr(self.profiles[label, path_of], way)
+
+    def displaced(self, path_of, least=0.5):
+        """Other ions of the same element that move by `least` A or more at any image -> {index: A}."""
+        images = self.images[path_of]
+        moved = np.linalg.norm([a.positions - images[0].positions for a in images], axis=2).max(0)
+        same = images[0].numbers == images[0].numbers[self.ion]
+        return {int(k): float(moved[k]) for k in np.flatnonzero(same & (moved >= least)) if k != self.ion}
+
+
+@dataclass(frozen=True, eq=False)
+class AllPaths:
+    """What `python -m esgap paths` has found."""
+
+    hops: tuple
+    failed: tuple  # (name of hop, model, reason)
+    generation: int | None  # of the models
+    settings: dict
+    sampled_by: tuple  # names of the trajectories
+    has_dft: bool
+
+    def __len__(self):
+        return len(self.hops)
+
+
+def chosen_hops(trajectory, n, element="Li", shortest=SHORTEST):
+    """The calmest hop of each of the n most frequent kinds -> list of (`hops.Hop`, `hops.HopKind`).
+
+    Calm: the other ions move least between 200 fs before and 200 fs after it. shortest: A between sites; what is
+    closer is often one site in two parts.
+    """
+    found = find_hops(trajectory)
+    out = []
+    for kind in [kind for kind in found.table() if kind.length >= shortest][:n]:
+        members = [h for h in found.hops if _same(h, kind)]
+        out.append((min(members, key=lambda h: _unrest(trajectory, h, element)), kind))
+    return out
+
+
+def _same(hop, kind):
+    back = (kind.end, kind.start, tuple(-k for k in kind.image))
+    return (hop.start, hop.end, tuple(hop.image)) in ((kind.start, kind.end, tuple(kind.image)), back)
+
+
+def _unrest(trajectory, hop, element):
+    before, after = end_points(trajectory, [(hop.start_frame, hop.end_frame)], element=element)
+    moved = np.linalg.norm(after.positions - before.positions, axis=1)
+    moved[hop.ion] = 0.0
+    return float(np.sqrt((moved[before.symbols == element] ** 2).sum()))
+
+
+def write_ends(trajectories, n, output, repeat=(1, 1, 1), element="Li", shortest=SHORTEST):
+    """End points of n hops of each trajectory (paths of .npz) as named frames: hop-0-start, hop-0-end, ..."""
+    frames = []
+    for path in trajectories:
+        trajectory = load_trajectory(path)
+        for hop, kind in chosen_hops(trajectory, n, element, shortest):
+            ends = end_points(trajectory, [(hop.start_frame, hop.end_frame)], repeat=repeat, element=element)
+            number = len(frames) // 2
+            sign = 1 if (hop.start, tuple(hop.image)) == (kind.start, tuple(kind.image)) else -1
+            for atoms, which in zip(ends, ("start", "end"), strict=True):
+                atoms.info = {"name": f"hop-{number}-{which}", "ion": hop.ion, "sampled_by": Path(path).stem,
+                              "length": kind.length, "along": sign * kind.along, "times": kind.forward + kind.backward,
+                              "moved_with": "+".join(map(str, hop.moved_with)) or "none"}
+                frames.append(atoms)
+    if not frames:
+        raise ValueError(f"there are no hops in {', '.join(map(str, trajectories))}: give longer trajectories")
+    write_frames(output, frames)
+
+
+def find_all(folder, models, settings=None, max_steps=500, progress=True):
+    """Paths of both models between the ends in `folder`, and the record of all -> dict of the record.
+
+    models: {label: path of .npz}. What is finished is read; what cannot be done is told in the record.
+    """
+    folder, settings = Path(folder), settings or NEBSettings()
+    ends = {a.info["name"]: a for a in read_frames(folder / "ends.xyz")}
+    calculators = {label: load_model(path) for label, path in models.items()}
+    names = sorted({name.rsplit("-", 1)[0] for name in ends}, key=lambda name: int(name.split("-")[1]))
+    profiles, failed, images = [], [], []
+    for name in names:
+        for label, path in models.items():
+            output = folder / f"{name}-{label.lower()}.xyz"
+            try:
+                found = find_path(ends[f"{name}-start"], ends[f"{name}-end"], calculators[label], settings, output,
+                                  label, True, max_steps, progress=progress,
+                                  inputs=[path, Path(path).with_suffix(".json")])
+            except REASONS as error:
+                if "belongs to a search" in str(error):
+                    raise
+                failed.append((name, label, str(error)))
+                continue
+            images += [Atoms(a.symbols, a.positions, cell=a.cell, pbc=True, info={"name": a.info["name"]})
+                       for a in found.images]
+            for other, calculator in calculators.items():
+                p = found.profile if other == label else evaluate(found, calculator, other)
+                profiles.append({"hop": name, **asdict(p)})
+    if images:
+        write_frames(folder / "images.xyz", images)
+    generations = {read_record(Path(path).with_suffix(".json")).get("generation") for path in models.values()}
+    record = {"profiles": profiles, "failed": failed, "settings": asdict(settings),
+              "generation": generations.pop() if len(generations) == 1 else None,
+              "models": {label: file_hash(path) for label, path in models.items()}}
+    with only_writer(folder / "paths.json"):
+        return write_record(folder / "paths.json", record, [folder / "ends.xyz", *models.values()])
+
+
+def load_paths(folder=None):
+    """What `find_all` wrote, with DFT energies if `dft/paths.xyz` has them -> `AllPaths`. FileNotFoundError if none."""
+    folder = data_path(FOLDER) if folder is None else Path(folder)
+    record, ends = read_record(folder / "paths.json"), {a.info["name"]: a for a in read_frames(folder / "ends.xyz")}
+    dft = read_frames(data_path(DFT)) if data_path(DFT).exists() else []
+    hops, has_dft = [], False
+    for name in dict.fromkeys(p["hop"] for p in record["profiles"]):
+        profiles, images, info = {}, {}, ends[f"{name}-start"].info
+        for p in record["profiles"]:
+            if p["hop"] == name:
+                arrays = (np.array(p[x]) for x in ("coordinate", "energies", "slopes"))
+                profiles[p["label"], p["path_of"]] = Profile(*arrays, p["label"], p["path_of"])
+        for label in {path_of for _, path_of in profiles}:
+            path = load_path(folder / f"{name}-{label.lower()}.xyz")
+            images[label] = path.images
+            if dft:
+                with contextlib.suppress(ValueError):  # labels of other images, such as those of earlier models
+                    profiles["DFT", label], has_dft = labels_on(path, dft), True
+        with_it = info["moved_with"]
+        with_it = () if with_it == "none" else tuple(int(k) for k in str(with_it).split("+"))
+        hops.append(HopPaths(name, int(info["ion"]), float(info["length"]), tuple(map(float, info["along"])), with_it,
+                             profiles, images))
+    return AllPaths(tuple(hops), tuple(map(tuple, record["failed"])), record["generation"], record["settings"],
+                    tuple(dict.fromkeys(a.info["sampled_by"] for a in ends.values())), has_dft)
+
+
+def stored():
+    """What `load_paths` finds in the data, without any hops if there is nothing yet."""
+    try:
+        return load_paths()
+    except FileNotFoundError:
+        return AllPaths((), (), None, {}, (), False)
+
+
+def summary(found):
+    """Markdown: what the paths of `AllPaths` say about the paper's two statements, or that there are none yet."""
+    hops = both_paths(found)
+    if not hops:
+        return ("There is no hop yet of which both potentials have a path: `python -m esgap paths` finds them, so that "
+                "the statements on barriers are *not yet tested*.")
+    own = {m: np.array([h.barrier(m, m) for h in hops]) for m in LABELS.values()}
+    change = {m: np.mean([abs(h.barrier(m, other) - h.barrier(m, m)) for h in hops])
+              for m, other in (("GAP", "ES-GAP"), ("ES-GAP", "GAP"))}
+    less = 1e3 * (own["ES-GAP"] - own["GAP"])
+    bar = f" ± {less.std(ddof=1) / np.sqrt(len(less)):.0f}" if len(less) > 1 else ""
+    beside = np.mean([len(h.displaced(m)) for h in hops for m in h.images])
+    return (f"With potentials of generation {found.generation}, {len(hops)} hop{'s' * (len(hops) > 1)} with paths of "
+            f"both in a cell of {len(hops[0].images['GAP'][0])} atoms, {found.settings['images']} images, forces below "
+            f"{found.settings['fmax']} eV/Å ({len(found.failed)} searches have failed):\n\n"
+            f"- **Either path.** On the path of the other, barriers change by {1e3 * change['GAP']:.0f} (GAP) and "
+            f"{1e3 * change['ES-GAP']:.0f} meV (ES-GAP) on average.\n"
+            f"- **Order.** Mean barriers are {own['GAP'].mean():.3f} (GAP) and {own['ES-GAP'].mean():.3f} eV (ES-GAP); "
+            f"ES-GAP less GAP {less.mean():+.0f}{bar} meV. DFT on the images "
+            f"{'is among the curves' if found.has_dft else 'has not been computed yet'}.\n"
+            f"- **Correlated motion.** Along a path {beside:.1f} other ions move by 0.5 Å or more, on average.")
+
+
+def both_paths(found):
+    """Hops of `AllPaths` of which both models have a path, the lowest barrier first -> tuple of `HopPaths`."""
+    both = [h for h in found.hops if set(h.images) == set(LABELS.values())]
+    return tuple(sorted(both, key=lambda h: min(h.barrier(m, m) for m in h.images)))
+
+
+def hop_table(found, n=10):
+    """Markdown table of the n most frequent kinds of hops of `hops.Hops`."""
+    rows = ["| sites | length (Å) | along a, b, c (Å) | forth | back | duration (fs) | with others (%) |",
+            "|:--|--:|:--|--:|--:|--:|--:|"]
+    for k in found.table()[:n]:
+        along = ", ".join(f"{x:+.1f}" for x in k.along)
+        rows.append(f"| {k.start} → {k.end} | {k.length:.2f} | {along} | {k.forward} | {k.backward} | "
+                    f"{k.duration:.0f} | {100 * k.together:.0f} |")
+    return "\n".join(rows)
+
+
+def barrier_table(hops):
+    """Markdown table of barriers (forward and reverse, eV) of every potential on either path."""
+    rows = ["| hop | path of | Å | energies of | forward (eV) | reverse (eV) |", "|:--|:--|--:|:--|--:|--:|"]
+    for h in hops:
+        rows += [f"| {h.name} | {path_of} | {p.coordinate[-1]:.1f} | {label} | {p.forward:.3f} | {p.reverse:.3f} |"
+                 for (label, path_of), p in sorted(h.profiles.items(), key=lambda item: item[0][::-1])]
+    return "\n".join(rows)
+
+
+def add_paths_arguments(parser):
+    parser.add_argument("--models", nargs=2, default=["gap", "es-gap"], metavar=("GAP", "ES-GAP"),
+                        help="names or paths of stored models (default: gap es-gap)")
+    parser.add_argument("--trajectory", nargs="+", help="take the hops of these (.npz, of `python -m esgap md` or in "
+                        "data/runs/mobility/md); not needed again once ends.xyz is there")
+    parser.add_argument("--hops", type=int, default=2, help="most frequent kinds from each trajectory (default 2)")
+    parser.add_argument("--shortest", type=float, default=SHORTEST, help=f"A, hops to take (default {SHORTEST})")
+    parser.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1), help="repeat the cell, e.g. 1 2 1")
+    parser.add_argument("--images", type=int, default=NEBSettings.images, help="between the ends (default 7)")
+    parser.add_argument("--fmax", type=float, default=NEBSettings.fmax, help="eV/A, force left (default 0.02)")
+    parser.add_argument("--tolerance", type=float, help="eV, more images until barriers change by less")
+    parser.add_argument("--max-steps", type=int, default=500, help="of each relaxation (default 500)")
+    parser.add_argument("--folder", help="where paths are kept (default data/runs/paths)")
+    parser.add_argument("--replace", action="store_true", help="find the paths anew, e.g. with other models")
+
+
+def paths_command(args):
+    """python -m esgap paths: the same command goes on after a kill."""
+    folder = Path(args.folder or data_path(FOLDER))
+    folder.mkdir(parents=True, exist_ok=True)
+    ends = folder / "ends.xyz"
+    if args.replace:
+        for old in [*folder.glob("hop-*.*"), *([ends] if args.trajectory else [])]:
+            old.unlink(missing_ok=True)
+    if not ends.exists():
+        if not args.trajectory:
+            raise ValueError(f"there is no {ends} yet: give --trajectory, whose hops are taken")
+        write_ends(args.trajectory, args.hops, ends, tuple(args.repeat), shortest=args.shortest)
+    models = {label: str(model_path(name)) for name, label in zip(args.models, LABELS.values(), strict=True)}
+    find_all(folder, models, NEBSettings(args.images, args.fmax, tolerance=args.tolerance), args.max_steps)
+    found = load_paths(folder)
+    print(*(p for h in found.hops for p in h.profiles.values()), sep="\n")
+    for name, label, reason in found.failed:
+        print(f"{name}, {label}: {reason}")
+    return 0 if len(found) else 1

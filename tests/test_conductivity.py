@@ -1,0 +1,100 @@
+"""Conductivities of random walks of known D; posteriors with the mean and error they were given; lengths by hand."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from esgap import conductivity, ledger, mobility, transport
+from esgap.claims import literature
+
+D, STEP, N_IONS = 0.5, 0.1, 14  # A^2/ps, ps
+CELL = np.diag([9.0, 9.5, 10.0])
+
+
+def walk(seed, d=(D, D, D), n_frames=1000):
+    steps = np.random.default_rng(seed).normal(size=(n_frames, N_IONS, 3)) * np.sqrt(2 * np.asarray(d) * STEP)
+    mean = Atoms("Li" * N_IONS, np.zeros((N_IONS, 3)), cell=CELL, pbc=True)
+    return mobility.LithiumRun(np.cumsum(steps, axis=0), np.arange(N_IONS), np.arange(n_frames) * 1e3 * STEP, mean,
+                               "GAP", 1, seed, 800.0, {})
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return [walk(seed) for seed in range(3)]
+
+
+def test_known_conductivity_within_four_errors(runs):
+    found = conductivity.conductivities(runs)
+    exact = transport.MS_PER_CM * N_IONS * D / (np.linalg.det(CELL) * transport.BOLTZMANN * 800)
+    for value, error in (found.nernst_einstein, found.collective):
+        assert abs(value - exact) < 4 * error
+    assert found.collective[1] > found.nernst_einstein[1]
+    assert abs(found.haven[0] - 1) < 4 * found.haven[1]
+    assert found.length == pytest.approx(1000 * STEP - STEP - 2.0)
+    assert found.relative == found.nernst_einstein[1] / found.nernst_einstein[0]
+    assert "3 runs of 97.9 ps" in str(found)
+
+
+def test_against_length_uses_only_the_beginning_and_narrows(runs):
+    found = conductivity.against_length(runs, (1, 10, 40, 500))
+    assert [c.length for c in found] == pytest.approx([10, 40, 97.9])
+    assert found[-1].nernst_einstein == conductivity.conductivities(runs).nernst_einstein
+    claimed = [np.mean([c.nernst_einstein[1] for c in f.each]) for f in found]
+    assert claimed[0] > claimed[1] > claimed[2]
+    with pytest.raises(ValueError, match="too short to skip"):
+        conductivity.against_length([walk(0, n_frames=40)], (1, 2))
+
+
+def test_axes_and_displacements():
+    runs = [walk(seed, (0.1, 0.5, 1.0)) for seed in range(3)]
+    for (value, error), exact in zip(conductivity.along_axes(runs).values(), (0.1, 0.5, 1.0), strict=True):
+        assert abs(value - exact) < 4 * error
+    finer = replace(runs[0], paths=np.repeat(runs[0].paths, 2, axis=0), time=np.arange(2000) * 0.5e3 * STEP)
+    lag, msd = conductivity.displacements([*runs, finer])
+    assert msd.shape == (len(lag), 3)
+    assert msd[50] == pytest.approx(2 * np.array([0.1, 0.5, 1.0]) * lag[50], rel=0.4)
+
+
+def test_posterior_has_the_mean_and_error_it_is_given():
+    draws = conductivity.posterior(190.0, 40.0, 200000)
+    assert draws.mean() == pytest.approx(190, rel=0.005)
+    assert draws.std() == pytest.approx(40, rel=0.01)
+    assert draws.min() > 0
+    with pytest.raises(ValueError, match="must be positive"):
+        conductivity.posterior(-1.0, 2.0)
+
+
+def test_ratio():
+    equal = conductivity.ratio((100.0, 10.0), (100.0, 10.0))
+    assert equal.median == pytest.approx(1, abs=0.01)
+    assert equal.above == pytest.approx(0.5, abs=0.02)
+    assert np.log(equal.high) == pytest.approx(1.96 * np.sqrt(2) * 0.1, rel=0.05)
+    assert conductivity.ratio((190.0, 5.0), (120.0, 5.0)).above == 1.0
+    assert "above 1 with" in str(equal)
+
+
+def test_length_to_tell():
+    f = np.exp(0.5)
+    assert conductivity.length_to_tell((0.3, 0.4), 100.0, (f, 1.0), 2.0) == pytest.approx(100 * 16 * 0.25)
+    with pytest.raises(ValueError, match="cannot be told apart"):
+        conductivity.length_to_tell((0.3, 0.4), 100.0, (1.0, 1.0))
+
+
+def test_extrapolation_undoes_itself():
+    (first, *_) = literature("conductivity")
+    hot = conductivity.extrapolated(first["sigma"], first["activation_energy"], 800.0)
+    assert 100 < hot < 1000
+    assert conductivity.extrapolated(hot, first["activation_energy"], 298.15, 800.0) == pytest.approx(first["sigma"])
+
+
+def test_the_ledger_decides_by_two_standard_errors(monkeypatch):
+    def both(gap, es):
+        return lambda: {m: conductivity.Conductivities(m, s, s, (), 40.0, 2) for m, s in (("GAP", gap), ("ES-GAP", es))}
+
+    monkeypatch.setattr(ledger, "_conductivities", both((195.0, 5.0), (400.0, 10.0)))
+    assert ledger.conductivity_gap().verdict == "reproduced"
+    assert ledger.conductivity_es_gap().verdict == "not"
+    assert [holds for _, holds in ledger.conductivity_sampling().statements] == [False, True, False]
+    monkeypatch.setattr(ledger, "_conductivities", both((190.0, 80.0), (120.0, 60.0)))
+    assert ledger.conductivity_gap().verdict == ledger.conductivity_sampling().verdict == "not testable"

@@ -1,0 +1,63 @@
+"""Figures of mobility draw the numbers they are given, on the Axes they are given."""
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+from esgap import conductivity, figures, figures_mobility
+from esgap.paths import Profile
+
+
+@pytest.fixture
+def ax():
+    figures.use_style()
+    fig, ax = plt.subplots()
+    yield ax
+    fig.canvas.draw()
+    plt.close(fig)
+
+
+def curves():
+    return {m: [conductivity.Conductivities(m, (s, s / n), (s, s), (), 10.0 * n, 2) for n in (1, 4)]
+            for m, s in (("GAP", 190.0), ("ES-GAP", 120.0))}
+
+
+def names(ax):
+    return [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+def test_sigma_against_length(ax):
+    figures_mobility.sigma_against_length(curves(), ax, {"GAP": 190, "ES-GAP": 120})
+    assert names(ax) == ["GAP", "GAP, paper", "ES-GAP", "ES-GAP, paper"]
+    np.testing.assert_array_equal(ax.get_lines()[0].get_xydata(), [[10, 190], [40, 190]])
+    assert "mS/cm" in ax.get_ylabel()
+
+
+def test_displacements_and_axes(ax):
+    lag = np.arange(100) * 0.1
+    figures_mobility.mean_square_displacements({"GAP": (lag, np.outer(lag, np.ones(3)))}, ax, 2.0)
+    assert names(ax) == ["GAP", "slope 1", "fits begin"]
+    ax.cla()
+    figures_mobility.by_axis({"GAP": {"a": (1, 0.1), "b": (2, 0.1)}, "ES-GAP": {"a": (1, 0.1), "b": (2, 0.1)}}, ax)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b"]
+
+
+def test_ratio_and_length(ax):
+    figures_mobility.ratio_posterior(conductivity.ratio((190.0, 30.0), (120.0, 20.0)), ax, 1.58)
+    assert names(ax) == ["95 % interval", "median", "paper"]
+    ax.cla()
+    figures_mobility.length_needed(curves(), ax, {"asked": 0.1})
+    np.testing.assert_allclose(ax.get_lines()[0].get_xydata(), [[20, 1], [80, 0.25]])
+    line = ax.get_lines()[1].get_xydata()
+    np.testing.assert_allclose(line[:, 1] * np.sqrt(line[:, 0]), 0.25 * np.sqrt(80))
+
+
+def test_barriers(ax):
+    s, slopes = np.arange(3.0), np.zeros(3)
+    profiles = [Profile(s, np.array([0, e, 0.0]), slopes, label, of) for e, label, of in (
+        (0.2, "GAP", "GAP"), (0.3, "ES-GAP", "GAP"), (0.25, "DFT", "GAP"))]
+    figures_mobility.barriers({"hop-0": profiles, "hop-1": profiles}, ax)
+    assert names(ax) == ["GAP", "ES-GAP, path of GAP", "DFT, path of GAP"]
+    assert [line.get_ydata()[0] for line in ax.get_lines()[:3]] == [0.2, 0.3, 0.25]

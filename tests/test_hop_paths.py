@@ -1,0 +1,133 @@
+"""Hops become paths of two models with known barriers; what fails is told; DFT labels are found."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from esgap import hop_paths, hops, ledger
+from esgap.__main__ import main
+from esgap.claims import claim
+from esgap.store import labelled, read_frames, read_record, write_frames, write_record
+from path_cases import Surface, double_well, one_at
+from test_hops import trajectory
+
+HEIGHT = {"gap": 0.2, "es-gap": 0.3}  # eV
+
+
+def ends(name, start, end):
+    for which, atoms in (("start", start), ("end", end)):
+        atoms.info = {"name": f"{name}-{which}", "ion": 0, "sampled_by": "run", "length": 2.0,
+                      "along": np.array([2.0, 0, 0]), "times": 3, "moved_with": "3+5"}
+        yield atoms
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name in HEIGHT:
+        (tmp_path / f"{name}.npz").write_text(name)
+        write_record(tmp_path / f"{name}.json", {"generation": 3})
+    monkeypatch.setattr(hop_paths, "load_model", lambda p: Surface(double_well(HEIGHT[str(p).split("/")[-1][:-4]])))
+    paths = tmp_path / "paths"
+    paths.mkdir()
+    write_frames(paths / "ends.xyz", [*ends("hop-0", one_at(-1.1, 0, 0), one_at(0.9, 0.1, 0)),
+                                      *ends("hop-1", one_at(-0.9, 0.1, 0), one_at(1.1, 0, 0)),
+                                      *ends("hop-2", one_at(1.1, 0.1, 0), one_at(0.9, 0, 0))])
+    return paths
+
+
+def find(folder, *options):
+    return main(["paths", "--models", str(folder.parent / "gap.npz"), str(folder.parent / "es-gap.npz"), "--folder",
+                 str(folder), "--images", "5", *options])
+
+
+def test_barriers_of_both_models_on_both_paths(folder, capsys):
+    assert find(folder) == 0
+    found = hop_paths.load_paths(folder)
+    pairs = hop_paths.both_paths(found)
+    assert [h.name for h in pairs] == ["hop-0", "hop-1"]
+    for h in pairs:
+        for path_of in ("GAP", "ES-GAP"):
+            assert h.barrier("GAP", path_of) == pytest.approx(0.2, abs=2e-3)
+            assert h.barrier("ES-GAP", path_of, "reverse") == pytest.approx(0.3, abs=2e-3)
+        assert h.displaced("GAP") == {}
+        assert h.moved_with == (3, 5)
+    assert {(name, model) for name, model, _ in found.failed} == {("hop-2", "GAP"), ("hop-2", "ES-GAP")}
+    assert "same minimum" in found.failed[0][2]
+    assert (found.generation, found.has_dft, found.sampled_by) == (3, False, ("run",))
+    assert "hop-2, GAP: both ends" in capsys.readouterr().out
+    text = hop_paths.summary(found)
+    assert "2 hops with paths of both" in text
+    assert "ES-GAP less GAP +100 ± 0 meV. DFT on the images has not been computed" in text
+    table = hop_paths.barrier_table(pairs)
+    assert table.count("\n") == 1 + 2 * 4
+    assert "| hop-0 | ES-GAP | 2.0 | GAP | 0.200 | 0.200 |" in table
+
+
+def test_what_is_finished_is_read_and_other_models_are_refused(folder, capsys):
+    assert find(folder) == 0
+    before = (folder / "hop-0-gap.xyz").stat().st_mtime_ns
+    record = read_record(folder / "paths.json")["profiles"]
+    assert find(folder) == 0
+    assert (folder / "hop-0-gap.xyz").stat().st_mtime_ns == before
+    assert read_record(folder / "paths.json")["profiles"] == record
+    (folder.parent / "gap.npz").write_text("a later fit")
+    assert find(folder) == 2
+    assert "made_from" in capsys.readouterr().err
+    assert find(folder, "--replace") == 0
+    (folder / "ends.xyz").unlink()
+    assert find(folder) == 2
+    assert "give --trajectory" in capsys.readouterr().err
+
+
+def test_dft_labels_join_in_and_decide(folder, monkeypatch):
+    assert find(folder) == 0
+    dft = Surface(double_well(0.25))
+    frames = [labelled(a, dft.get_property("energy", a), dft.get_property("forces", a), name=a.info["name"])
+              for a in read_frames(folder / "images.xyz")]
+    write_frames(folder / "dft.xyz", frames)
+    monkeypatch.setattr(hop_paths, "DFT", str(folder / "dft.xyz"))
+    found = hop_paths.load_paths(folder)
+    assert found.has_dft
+    assert found.hops[0].barrier("DFT", "GAP") == pytest.approx(0.25, abs=2e-3)
+    monkeypatch.setattr(ledger, "_hops", lambda: hop_paths.both_paths(found))
+    order = ledger.barrier_order()
+    assert order.claim == claim("barrier-order")
+    assert [holds for _, holds in order.statements] == [ledger.HOLDS] * 3
+    assert ledger.barrier_transfer().verdict == "reproduced"
+    monkeypatch.setattr(ledger, "_hops", lambda: found.hops[:1])
+    assert ledger.barrier_order().verdict == ledger.barrier_transfer().verdict == "not yet tested"
+
+
+def test_without_paths_nothing_is_claimed(monkeypatch, tmp_path):
+    monkeypatch.setattr(hop_paths, "FOLDER", str(tmp_path))
+    nothing = hop_paths.stored()
+    assert len(nothing) == 0
+    assert "not yet tested" in hop_paths.summary(nothing)
+
+
+def test_the_calmest_hop_of_a_kind_is_chosen(tmp_path):
+    run = trajectory()
+    chosen = hop_paths.chosen_hops(run, 3)
+    counted = [kind.forward + kind.backward for _, kind in chosen]
+    assert counted == sorted(counted, reverse=True)
+    twice = next(hop for hop, kind in chosen if kind.forward + kind.backward == 2)
+    assert twice.moved_with == ()  # the other one of that kind is correlated
+    table = hop_paths.hop_table(hops.find_hops(run), 2)
+    assert table.count("\n") == 3
+
+
+def test_ends_are_those_of_the_hop(tmp_path, monkeypatch):
+    run = trajectory()
+    monkeypatch.setattr(hop_paths, "load_trajectory", lambda path: run)
+    hop_paths.write_ends(["run.npz"], 2, tmp_path / "ends.xyz", repeat=(1, 2, 1))
+    frames = read_frames(tmp_path / "ends.xyz")
+    assert [a.info["name"] for a in frames] == ["hop-0-start", "hop-0-end", "hop-1-start", "hop-1-end"]
+    for start, end in zip(frames[::2], frames[1::2], strict=True):
+        assert len(start) == 2 * len(run.numbers)
+        moved = np.linalg.norm(end.positions - start.positions, axis=1)
+        assert moved.argmax() == start.info["ion"]
+        assert moved.max() == pytest.approx(start.info["length"], abs=0.4)
+    still = replace(run, positions=run.positions[:100], time=run.time[:100])
+    monkeypatch.setattr(hop_paths, "load_trajectory", lambda path: still)
+    with pytest.raises(ValueError, match="no hops"):
+        hop_paths.write_ends(["run.npz"], 2, tmp_path / "none.xyz")
