@@ -129,7 +129,8 @@ class Sweep:
     vectors: dict     # name -> (3,) A, from vacancy to interstitial ion, not relaxed
     directions: dict  # name -> unit vector (3,)
     frames: dict = field(default_factory=dict)  # name -> Atoms, unwrapped positions; none if read from a summary
-    generation: int | None = None               # of the potential in the training loop
+    generation: int | None = None  # of the potential in the training loop
+    cutoff: float | None = None    # A, of the potential's SOAP
 
     @property
     def label(self):

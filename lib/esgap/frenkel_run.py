@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.mixing import SumCalculator
 
 from . import structures
 from .field_response import load_sweep
 from .field_sweep import plan, sweep
 from .frenkel import images_of, pair_named
 from .frenkel_summary import write_story, write_summary
+from .gap_calculator import GAP
 from .interstitials import hole_sites, seen_sites
 from .models import load_model, model_path
 from .store import file_hash, read_frames, read_record, write_frames
@@ -31,17 +33,14 @@ def dft_frames(frames, path, label=""):
 def live_curve(model, pair, direction, field_max=0.3, n_points=5, repeat=(1, 2, 1)):
     """`FieldCurve` computed now, on the way out only, in a cell small enough for seconds; Li7P3S11, no file is kept.
 
-    model: as `load_model` takes it; pair: VACANCY:SITE:i,j,k. RuntimeError if a point cannot be relaxed.
+    model: as `load_model` takes it; pair: VACANCY:SITE:i,j,k. Points that cannot be relaxed are left out.
     """
     crystal, path = structures.crystal(), model_path(model)
     found = pair_named(pair, crystal, hole_sites(crystal) + seen_sites(crystal))
     starts = plan([found], [repeat], [direction], field_max, n_points, held=False)
     starts = {point: start for point, start in starts.items() if point.leg == "out"}
     with tempfile.TemporaryDirectory() as folder:
-        report = sweep(crystal, partial(load_model, path), starts, Path(folder) / "live.xyz", path.stem,
-                       progress=False)
-        if report.failed:
-            raise RuntimeError(f"{report}: choose weaker fields or another pair")
+        sweep(crystal, partial(load_model, path), starts, Path(folder) / "live.xyz", path.stem, progress=False)
         return load_sweep(Path(folder) / "live.xyz").curve(pair, direction, repeat)
 
 
@@ -107,11 +106,18 @@ def frenkel_command(args):
     if args.summary:
         about = path.with_suffix(".json")
         generation = read_record(about).get("generation") if about.exists() else None
-        write_summary(replace(result, generation=generation), args.summary, [path])
+        result = replace(result, generation=generation, cutoff=_cutoff(load_model(path)))
+        write_summary(result, args.summary, [path])
     if args.story:
         write_story(result, crystal, args.story)
     _tell(result, starts)
     return 1 if report.failed else 0
+
+
+def _cutoff(calculator):
+    """A, of the SOAP part of a potential; None if it has none."""
+    parts = calculator.mixer.calcs if isinstance(calculator, SumCalculator) else [calculator]
+    return next((float(p.model.cutoff) for p in parts if isinstance(p, GAP)), None)
 
 
 def _scan(text, crystal, sites, supercells):

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from .field_response import Row, Sweep, read_pairs
-from .frenkel import perfect_cell
+from .frenkel import direction_vector, perfect_cell
 from .store import data_path, read_frames, read_record, write_frames, write_record
 
 MODELS = ("gap", "es-gap")
@@ -26,7 +26,8 @@ def write_summary(sweep, path, inputs=()):
     rows = {name: [round(r.energy, DIGITS), r.became, [round(x, DIGITS) for x in r.dipole]]
             for name, r in sweep.rows.items()}
     write_record(path, {
-        "model": sweep.model, "generation": sweep.generation, "charges": sweep.charges,
+        "model": sweep.model, "generation": sweep.generation, "cutoff": sweep.cutoff,
+        "charges": sweep.charges,
         "directions": {d: np.asarray(u).tolist() for d, u in sweep.directions.items()},
         "pairs": {n: {**asdict(p), "vector": np.asarray(sweep.vectors[n]).tolist()} for n, p in sweep.pairs.items()},
         "rows": rows}, inputs)
@@ -38,7 +39,7 @@ def load_summary(path):
     rows = {name: Row(energy, became, tuple(mu)) for name, (energy, became, mu) in r["rows"].items()}
     return Sweep(rows, r["model"], r["charges"], read_pairs(r["pairs"]),
                  {n: np.array(p["vector"]) for n, p in r["pairs"].items()}, r["directions"],
-                 generation=r["generation"])
+                 generation=r["generation"], cutoff=r["cutoff"])
 
 
 def shipped():
@@ -188,12 +189,57 @@ def pairs_table(sweeps, dft, crystal):
     return "\n".join(rows)
 
 
-def field_needed(curve_energy, mu):
-    """Weakest field (V/A) that makes a pair of this energy (eV) and dipole (3,) favourable, and its direction (3,).
+def directions_table(sweep, pair, repeat, crystal, directions=("x", "y", "z", "a", "b", "c")):
+    """Markdown table by direction: the dipole along it, the field that first order asks for, and what was found.
 
-    Along mu, to first order in the field: the relaxation makes it weaker still.
+    Field at which the pair becomes favourable, along (+) or against (-) the direction, V/A. The last row is the easiest
+    direction, that of the dipole itself.
     """
-    length = float(np.linalg.norm(mu))
-    if not length > 0:
-        raise ValueError("the dipole is zero: a potential without charges does not respond to a field")
-    return curve_energy / length, np.asarray(mu) / length
+    energy, mu = sweep.formation_energy(pair, repeat), sweep.dipole(pair, repeat)
+    rows = ["| field along | dipole (e Å) | field needed, frozen (V/Å) | with relaxation (V/Å) |", "|:--|--:|--:|:--|"]
+    for d in directions:
+        along = float(direction_vector(d, crystal.cell) @ mu)
+        found = "–"
+        if (pair, d, repeat) in sweep.swept():
+            ends = [f"{f:+.2f}" for f in sweep.curve(pair, d, repeat).favourable_from() if np.isfinite(f)]
+            found = ", ".join(ends) or "none"
+        rows.append(f"| {d} | {along:+.2f} | {energy / along:+.2f} | {found} |" if abs(along) > 1e-9 else
+                    f"| {d} | 0 | never | {found} |")
+    length = np.linalg.norm(mu)
+    if length > 1e-9:
+        unit = ", ".join(f"{x:.2f}" for x in mu / length)
+        rows.append(f"| the dipole, ({unit}) | {length:+.2f} | {energy / length:+.2f} | – |")
+    return "\n".join(rows)
+
+
+def swept_pairs(sweeps):
+    """Names of the pairs that any of the sweeps takes through a field."""
+    return tuple(dict.fromkeys(pair for s in sweeps.values() for pair, _, _ in s.swept()))
+
+
+def sizes(sweeps, crystal):
+    """{model: {pair: (atoms (n,), eV (n,))}} of `several_cells`, over cells in which the pair survives."""
+    found = {}
+    for label, s in sweeps.items():
+        found[label] = {}
+        for pair in several_cells(s):
+            there = [r for r in s.repeats(pair) if not s.became(pair, r)]
+            found[label][pair] = (np.array([len(crystal) * np.prod(r) for r in there]),
+                                  np.array([s.formation_energy(pair, r) for r in there]))
+    return found
+
+
+def size_effect(pairs):
+    """Root mean square change between smallest and largest cell (eV) of {pair: (atoms, eV)}, pairs in several."""
+    changes = [energy[-1] - energy[0] for _, energy in pairs.values() if len(energy) > 1]
+    if not changes:
+        raise ValueError("no pair survives in more than one cell")
+    return float(np.sqrt(np.mean(np.square(changes))))
+
+
+def spread_beyond(scan, distance):
+    """(largest less smallest held energy in eV, number) of the pairs of a `DistanceScan` beyond a distance, A."""
+    far = scan.held[scan.distance > distance]
+    if not len(far):
+        raise ValueError(f"no pair is farther apart than {distance:g} A; scan a larger cell")
+    return float(np.ptp(far)), len(far)

@@ -37,8 +37,8 @@ def played(story, sweep, direction):
 
 def relaxing(frames, pair, title):
     """`views.StructureView` of a relaxation, first frame to last. frames: as `frenkel.relax` traces them."""
-    shown = frames[::max(1, len(frames) // 40)]
-    shown = shown if shown[-1] is frames[-1] else [*shown, frames[-1]]
-    steps = [k for k, a in enumerate(frames) if any(a is b for b in shown)]
-    return views.structure(shown, title=title, labels=[f"step {k}" for k in steps], polyhedra=False,
-                           highlight=[pair.vacancy], caption=f"{len(frames[0])} atoms; marked: the ion that moved.")
+    last = len(frames) - 1
+    steps = sorted({*range(0, last, max(1, len(frames) // 40)), last})
+    return views.structure([frames[k] for k in steps], title=title, labels=[f"step {k}" for k in steps],
+                           polyhedra=False, highlight=[pair.vacancy],
+                           caption=f"{len(frames[0])} atoms; marked: the ion that moved.")
