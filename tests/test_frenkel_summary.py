@@ -103,6 +103,17 @@ def test_models_are_compared_over_pairs_that_both_keep():
         frenkel_summary.compare(gap, made_up("es-gap", [1.0] * 4, became=range(4)), (1, 1, 1))
 
 
+def test_the_longest_scan_that_both_models_hold():
+    gap, es_gap = made_up("gap", [0.5, 0.7, 0.9]), made_up("es-gap", [0.6, 0.9, 1.0], became=[1])
+    for sweep in (gap, es_gap):
+        del sweep.rows["2x2x1/p0/0/out"]
+    assert frenkel_summary.scan({"GAP": gap, "ES-GAP": es_gap}, "p0") == ((1, 1, 1), ["p0", "p1", "p2"])
+    swept = replace(es_gap, rows=es_gap.rows | {"1x1x1/p0/x+0.1000/out": Row(-9.0)})
+    distance, difference = frenkel_summary.scan_difference({"GAP": gap, "ES-GAP": swept})
+    np.testing.assert_allclose(distance, [3, 5])  # p1 is gone
+    np.testing.assert_allclose(difference, [0.1, 0.1])
+
+
 def test_cell_sizes_and_far_pairs(crystal):
     sweeps = {"GAP": made_up("gap", [0.5, 0.7]), "ES-GAP": made_up("es-gap", [0.5, 0.7], became=[0])}
     sizes = frenkel_summary.sizes(sweeps, crystal)

@@ -60,8 +60,8 @@ def test_texts_of_a_command_line_become_values(declared, name, text, value):
 @pytest.mark.parametrize(("name", "text", "possible"), [
     ("cutoff", "hot", "a number from 3 to 7.5"), ("cutoff", "2.9", "a number from 3"), ("cutoff", "nan", "a number"),
     ("shift", "inf", "a number, -5 or more"), ("seed", "1.5", "an integer, 0 or more"), ("seed", "-1", "an integer, 0"),
-    ("species", "Li", "one of 'all', 'P: in PS4'"), ("order", "3", "one of 2, 4"), ("polyhedra", "yes", "true or false"),
-    ("field", "(1, 2)", "a list"), ("field", "[1,", "a list")])
+    ("species", "Li", "one of 'all', 'P: in PS4'"), ("order", "3", "one of 2, 4"),
+    ("polyhedra", "yes", "true or false"), ("field", "(1, 2)", "a list"), ("field", "[1,", "a list")])
 def test_what_a_command_line_cannot_mean(declared, name, text, possible):
     with pytest.raises(ValueError, match=re.escape(f"parameter {name} is {text!r}; possible is {possible}")):
         declared[name].read(text)

@@ -142,10 +142,10 @@ class Sweep:
         cells = {name.split("/")[0] for name in self.rows if name.endswith(f"/{pair}/0/out")}
         return sorted((tuple(map(int, c.split("x"))) for c in cells), key=lambda c: (np.prod(c), c))
 
-    def alike(self, pair, repeat):
-        """Names of the pairs of this cell with the same vacancy and an equivalent site: a scan of the distance."""
+    def alike(self, pair, repeat=None):
+        """Names of the pairs with the same vacancy and an equivalent site, in this cell or in any."""
         p = self.pairs[pair]
-        return tuple(n for n, o in self.pairs.items() if repeat in self.repeats(n) and (
+        return tuple(n for n, o in self.pairs.items() if (repeat is None or repeat in self.repeats(n)) and (
             o.vacancy, o.site.orbit, o.site.name[:4]) == (p.vacancy, p.site.orbit, p.site.name[:4]))
 
     def swept(self):

@@ -96,6 +96,7 @@ def frenkel_command(args):
     if args.directions:
         starts |= plan(list(dict.fromkeys(in_field or alike)), args.field_supercell or supercells, args.directions,
                        args.field_max, args.n_points)
+    starts = dict(sorted(starts.items(), key=lambda item: item[0].leg == "back"))  # curves first, hysteresis after
     path = model_path(args.model)
     report = sweep(crystal, partial(load_model, path), starts, args.output, f"{path.stem} {file_hash(path)[:16]}",
                    args.fmax, args.max_steps, args.workers, args.scheduler, inputs=[path])

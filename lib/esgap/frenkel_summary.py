@@ -147,23 +147,34 @@ def curves(sweep):
     return tuple(sweep.curve(*which) for which in sweep.swept())
 
 
+def scan(sweeps, pair):
+    """(cell, names) of the longest scan of the distance that all sweeps hold: pairs alike to `pair` in one cell."""
+    some, *others = sweeps.values()
+    names = {r: [n for n in some.alike(pair, r) if all(r in s.repeats(n) for s in others)]
+             for n in some.alike(pair) for r in some.repeats(n)}
+    repeat = max(names, key=lambda r: (len(names[r]), np.prod(r)))
+    return repeat, names[repeat]
+
+
 def scan_difference(sweeps, held=False):
     """ES-GAP less GAP for pairs that differ in nothing but distance -> (distance (n,) A, difference (n,) eV).
 
     The pairs alike to the first that was swept in a field; only those that survive with both models.
     """
     gap, es_gap = sweeps["GAP"], sweeps["ES-GAP"]
-    pair, _, repeat = es_gap.swept()[0]
-    names = [n for n in es_gap.alike(pair, repeat) if repeat in gap.repeats(n)
-             and not (gap.became(n, repeat) or es_gap.became(n, repeat))]
+    repeat, names = scan(sweeps, es_gap.swept()[0][0])
+    names = [n for n in names if not (gap.became(n, repeat) or es_gap.became(n, repeat))]
     return (np.array([np.linalg.norm(gap.vectors[n]) for n in names]),
             np.array([es_gap.formation_energy(n, repeat, held) - gap.formation_energy(n, repeat, held)
                       for n in names]))
 
 
 def several_cells(sweep):
-    """Names of the pairs that were relaxed in more than one cell, by distance; those of a scan are in one."""
-    names = [n for n in sweep.pairs if len(sweep.repeats(n)) > 1]
+    """Names of the pairs that were relaxed in more than one cell, by distance (all pairs if there are none).
+
+    Those of a scan are in one cell.
+    """
+    names = [n for n in sweep.pairs if len(sweep.repeats(n)) > 1] or list(sweep.pairs)
     return tuple(sorted(names, key=lambda n: (np.linalg.norm(sweep.vectors[n]), n)))
 
 

@@ -38,7 +38,7 @@ def played(story, sweep, direction):
 def relaxing(frames, pair, title):
     """`views.StructureView` of a relaxation, first frame to last. frames: as `frenkel.relax` traces them."""
     last = len(frames) - 1
-    steps = sorted({*range(0, last, max(1, len(frames) // 40)), last})
+    steps = sorted({*range(0, last, max(1, -(-len(frames) // 40))), last})
     return views.structure([frames[k] for k in steps], title=title, labels=[f"step {k}" for k in steps],
                            polyhedra=False, highlight=[pair.vacancy],
                            caption=f"{len(frames[0])} atoms; marked: the ion that moved.")

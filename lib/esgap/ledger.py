@@ -198,10 +198,11 @@ def frenkel_energy(name, which, unit="eV"):
         numbers.append(Number("ES-GAP less GAP", difference, error, unit))
         statements.append(("GAP lower than ES-GAP for the same pairs", decided(difference, error)))
         distance, energies = frenkel_summary.scan_difference(sweeps)
-        (_, (strength, error)) = fit_charge_pair(distance, energies)
-        numbers.append(Number("ES-GAP less GAP against distance, as q²/ε", strength, error, "e²"))
-        statements.append(("ES-GAP less GAP falls like two screened charges as the ions come close",
-                           decided(strength, error)))
+        if len(distance) >= 4:
+            (_, (strength, error)) = fit_charge_pair(distance, energies)
+            numbers.append(Number("ES-GAP less GAP against distance, as q²/ε", strength, error, "e²"))
+            statements.append(("ES-GAP less GAP falls like two screened charges as the ions come close",
+                               decided(strength, error)))
     return Verdict(said, tuple(numbers), tuple(statements), FRENKEL)
 
 
