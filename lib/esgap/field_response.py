@@ -137,6 +137,11 @@ class Sweep:
         """GAP or ES-GAP; another potential's file name in capitals."""
         return self.model.split()[0].upper()
 
+    @property
+    def returned(self):
+        """Whether the way back to zero field was taken, so that hysteresis can be seen."""
+        return any(name.endswith("/back") for name in self.rows)
+
     def repeats(self, pair):
         """Cells that hold this pair at zero field, smallest first: (n, n, n) each."""
         cells = {name.split("/")[0] for name in self.rows if name.endswith(f"/{pair}/0/out")}

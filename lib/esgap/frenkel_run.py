@@ -65,6 +65,8 @@ def add_frenkel_arguments(parser):
                         "all)")
     parser.add_argument("--field-max", type=float, default=0.3, help="V/A (default 0.3)")
     parser.add_argument("--n-points", type=int, default=9, help="fields from -field_max to field_max (default 9)")
+    parser.add_argument("--no-return", action="store_true", help="only from zero outward: half the time, and nothing "
+                        "said about hysteresis")
     parser.add_argument("--fmax", type=float, default=0.01, help="largest force allowed, eV/A (default 0.01)")
     parser.add_argument("--max-steps", type=int, default=500, help="of one relaxation (default 500)")
     parser.add_argument("--workers", type=int, default=0, help="points at a time on this machine (default 0: one, in "
@@ -96,6 +98,7 @@ def frenkel_command(args):
     if args.directions:
         starts |= plan(list(dict.fromkeys(in_field or alike)), args.field_supercell or supercells, args.directions,
                        args.field_max, args.n_points)
+    starts = {p: s for p, s in starts.items() if p.leg != "back" or not args.no_return}
     starts = dict(sorted(starts.items(), key=lambda item: item[0].leg == "back"))  # curves first, hysteresis after
     path = model_path(args.model)
     report = sweep(crystal, partial(load_model, path), starts, args.output, f"{path.stem} {file_hash(path)[:16]}",

@@ -51,9 +51,11 @@ def shipped():
 def write_story(sweep, crystal, path):
     """Bare frames, on one branch: the perfect cell, the pair as built, relaxed, and at all fields on the way out.
 
-    Of the first pair that was swept; without field directions, of the first pair in its largest cell.
+    Of the first pair that was swept; without fields, of the first that survives in its largest cell.
     """
-    pair, _, repeat = (sweep.swept() or [(n, "", sweep.repeats(n)[-1]) for n in list(sweep.pairs)[:1]])[0]
+    there = [(n, "", sweep.repeats(n)[-1]) for n in sweep.pairs]
+    there.sort(key=lambda which: sweep.became(which[0], which[2]) != "")  # those that survive first
+    pair, _, repeat = (*sweep.swept(), *there)[0]
     cell = f"{'x'.join(map(str, repeat))}"
     frames = {"perfect": sweep.frames[f"{cell}/perfect/0/out"], "built": sweep.pairs[pair].cell(crystal, repeat)}
     frames |= {n.split("/")[2]: a for n, a in sweep.frames.items() if n.startswith(f"{cell}/{pair}/")
@@ -188,7 +190,7 @@ def pairs_table(sweeps, dft, crystal):
     rows = [f"| pair | atoms | distance (Å) | {' | '.join(columns)} |", "|:--|--:|--:|" + ":--|" * len(columns)]
     first = sweeps[labels[0]]
     for pair in several_cells(first):
-        for repeat in first.repeats(pair):
+        for repeat in sorted({r for s in sweeps.values() for r in s.repeats(pair)}, key=lambda r: (np.prod(r), r)):
             cells = []
             for s in sweeps.values():
                 there = repeat in s.repeats(pair)

@@ -18,9 +18,9 @@ def played(story, sweep, direction):
     pair, _, frames = story
     fields = sorted((name for name in frames if name.startswith((f"{direction}+", f"{direction}-"))),
                     key=lambda name: float(name.removeprefix(direction)))
-    if not fields:
-        there = sorted({n[:-7] for n in frames if "." in n})
-        raise ValueError(f"no field along {direction!r} in this story; there are {', '.join(there) or 'none'}")
+    there = sorted({n[:-7] for n in frames if "." in n})
+    if there and not fields:
+        raise ValueError(f"no field along {direction!r} in this story; there are {', '.join(there)}")
     order = ["perfect", "built", "0", *fields]
     labels = ["perfect crystal", "the ion is moved", "relaxed", *(
         f"{float(name.removeprefix(direction)):+.3f} V/Å along {direction}" for name in fields)]

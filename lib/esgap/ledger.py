@@ -208,13 +208,18 @@ def frenkel_energy(name, which, unit="eV"):
 
 def frenkel_field():
     """The response of ES-GAP's pair: its sign, its dependence on the direction, its curvature; errors from the fits."""
-    curves = frenkel_summary.curves(frenkel_summary.shipped()["ES-GAP"])
+    said, curves = claim("frenkel-field"), frenkel_summary.curves(frenkel_summary.shipped()["ES-GAP"])
     fits = {c.direction: response(c) for c in curves if c.intact.sum() >= 6}
+    if not curves:
+        return Verdict(said)
     low = min(curves, key=lambda c: c.out[c.intact].min())
     k = int(np.flatnonzero(low.intact)[low.out[low.intact].argmin()])
     error = max(abs(low.out[k] - low.back[k]), 0.001)  # eV; forces below 0.01 eV/A leave no more
     numbers = [Number(f"lowest, at {low.field[k]:+.2f} V/Å along {low.direction}", low.out[k], error, "eV")]
-    statements = [("favourable in some field", decided(-low.out[k], error))]
+    favourable, strongest = decided(-low.out[k], error), max(c.field.max() for c in curves)
+    if favourable is not HOLDS and strongest < said.value:  # stronger fields may still do
+        favourable = UNDECIDED
+    statements = [(f"favourable in some field up to {strongest:g} {said.unit}", favourable)]
     numbers += [Number(f"slope along {d}", *f.slope, "e Å") for d, f in fits.items()]
     if fits:
         steep, flat = (f(fits.values(), key=lambda r: abs(r.slope[0])) for f in (max, min))
@@ -223,12 +228,14 @@ def frenkel_field():
         bent = max(fits.values(), key=lambda r: abs(r.alpha[0]) / r.alpha[1])
         numbers.append(Number("largest curvature, α", *bent.alpha, "e Å²/V"))
         statements.append(("unsymmetric", decided(abs(bent.alpha[0]), bent.alpha[1])))
-    return Verdict(claim("frenkel-field"), tuple(numbers), tuple(statements), FRENKEL)
+    return Verdict(said, tuple(numbers), tuple(statements), FRENKEL)
 
 
 def frenkel_gap_field():
     """The largest change that any field makes to GAP's formation energies: zero, or it responds."""
     curves = frenkel_summary.curves(frenkel_summary.shipped()["GAP"])
+    if not curves:
+        return Verdict(claim("frenkel-gap-field"))
     change = max(float(np.abs(c.out - c.out[c.zero]).max()) for c in curves)
     return Verdict(claim("frenkel-gap-field"), (Number("largest change", change, 0.0, "eV"),),
                    (("no response", bool(change < 1e-6)),), FRENKEL)
