@@ -149,11 +149,16 @@ def curves(sweep):
     return tuple(sweep.curve(*which) for which in sweep.swept())
 
 
+def in_all(sweeps, repeat, names):
+    """Those of the names whose pairs all sweeps hold in this cell, relaxed and held."""
+    cell = "x".join(map(str, repeat))
+    return [n for n in names if all(f"{cell}/{n}/0/{leg}" in s.rows for s in sweeps.values() for leg in ("out", "held"))]
+
+
 def scan(sweeps, pair):
     """(cell, names) of the longest scan of the distance that all sweeps hold: pairs alike to `pair` in one cell."""
-    some, *others = sweeps.values()
-    names = {r: [n for n in some.alike(pair, r) if all(r in s.repeats(n) for s in others)]
-             for n in some.alike(pair) for r in some.repeats(n)}
+    some = next(iter(sweeps.values()))
+    names = {r: in_all(sweeps, r, some.alike(pair, r)) for n in some.alike(pair) for r in some.repeats(n)}
     repeat = max(names, key=lambda r: (len(names[r]), np.prod(r)))
     return repeat, names[repeat]
 
@@ -164,7 +169,8 @@ def scan_difference(sweeps, held=False):
     The pairs alike to the first that was swept in a field; only those that survive with both models.
     """
     gap, es_gap = sweeps["GAP"], sweeps["ES-GAP"]
-    repeat, names = scan(sweeps, es_gap.swept()[0][0])
+    pairs = swept_pairs({"ES-GAP": es_gap}) or several_cells(es_gap)
+    repeat, names = scan(sweeps, pairs[0])
     names = [n for n in names if not (gap.became(n, repeat) or es_gap.became(n, repeat))]
     return (np.array([np.linalg.norm(gap.vectors[n]) for n in names]),
             np.array([es_gap.formation_energy(n, repeat, held) - gap.formation_energy(n, repeat, held)
@@ -195,7 +201,7 @@ def pairs_table(sweeps, dft, crystal):
             for s in sweeps.values():
                 there = repeat in s.repeats(pair)
                 gone = s.became(pair, repeat) if there else ""
-                cells.append(f"{s.formation_energy(pair, repeat):.3f}" * (there and not gone) or gone or "–")
+                cells.append(gone or (f"{s.formation_energy(pair, repeat):.3f}" if there else "–"))
             cells += [f"{dft[n, pair, repeat]:.3f}" if (n, pair, repeat) in dft else "–" for n in labels if dft]
             rows.append(f"| `{pair}` | {len(perfect_cell(crystal, repeat))} | {np.linalg.norm(first.vectors[pair]):.2f}"
                         f" | {' | '.join(cells)} |")
