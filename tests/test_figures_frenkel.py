@@ -61,3 +61,12 @@ def test_the_schematic_names_its_parts(ax):
     texts = {t.get_text() for t in ax.texts}
     assert {"Li", "C", "field $E$", "screened: no field"} <= texts
     assert (np.diff(ax.get_lines()[0].get_ydata()) <= 0).all()
+
+
+def test_cell_sizes(ax):
+    sizes = {"GAP": {"a": (np.array([84, 504]), np.array([0.5, 0.6])), "b": (np.array([84]), np.array([0.4]))},
+             "ES-GAP": {"a": (np.array([84, 504]), np.array([0.7, 0.8]))}}
+    figures_frenkel.cell_sizes(sizes, ax)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["GAP", "ES-GAP"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["84", "504"]
+    np.testing.assert_array_equal(ax.get_lines()[2].get_xydata(), [[84, 0.7], [504, 0.8]])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import esgap
-from esgap import ledger
+from esgap import frenkel_summary, ledger
 from esgap.claims import claim, load_claims
 from esgap.ledger import FAILS, HOLDS, UNDECIDED, Number, Verdict, decided
 
@@ -75,3 +75,15 @@ def test_locality_numbers_belong_together(verdicts):
     changes = {n.what: n.value for n in verdicts["baseline-locality"].numbers}
     assert len(changes) == 6
     assert min(changes.values()) > -100
+
+
+def test_frenkel_numbers_are_those_of_the_stored_sweeps(verdicts):
+    sweeps = frenkel_summary.shipped()
+    found = frenkel_summary.largest(sweeps)
+    assert verdicts["frenkel-es-gap"].numbers[0].value == pytest.approx(np.mean(found.es_gap))
+    gap, difference = verdicts["frenkel-gap"].numbers[:2]
+    assert gap.value == pytest.approx(np.mean(found.gap))
+    assert difference.error == pytest.approx(np.std(found.es_gap - found.gap, ddof=1) / np.sqrt(len(found.pairs)))
+    assert verdicts["frenkel-gap-field"].statements == (("no response", HOLDS),)
+    lowest = min(c.out[c.intact].min() for c in frenkel_summary.curves(sweeps["ES-GAP"]))
+    assert verdicts["frenkel-field"].numbers[0].value == pytest.approx(lowest)

@@ -15,7 +15,7 @@ cutoff = 6.0        # A, 3 to 7.5: frozen radius
 accuracy = 1e-8     # 1e-14 to .1: of the sum
 shift: float = -2   # eV, -5 or more: of the levels
 seed = 0            # 0 or more: of everything
-species = "all"     # one of "all", "P in PS4": whose forces
+species = "all"     # one of "all", "P: in PS4": whose forces
 order = 2           # one of 2, 4: of the integrator
 polyhedra = True    # draw units as tetrahedra
 title = "a"         # in words: whatever is liked
@@ -42,14 +42,14 @@ def test_types_defaults_limits_and_choices(declared):
     assert (declared["cutoff"].low, declared["cutoff"].high) == (3, 7.5)
     assert (declared["accuracy"].low, declared["accuracy"].high) == (1e-14, 0.1)
     assert (declared["shift"].low, declared["seed"].low) == (-5, 0)
-    assert declared["species"].choices == ("all", "P in PS4")
+    assert declared["species"].choices == ("all", "P: in PS4")
     assert declared["title"].choices == ()
     assert str(declared["cutoff"]) == "cutoff = 6.0 (a number from 3 to 7.5): A, 3 to 7.5: frozen radius"
 
 
 @pytest.mark.parametrize(("name", "text", "value"), [
     ("cutoff", "3", 3.0), ("accuracy", "1e-3", 1e-3), ("shift", "-1e-3", -1e-3), ("seed", "12", 12), ("order", "4", 4),
-    ("species", "P in PS4", "P in PS4"), ("polyhedra", "false", False), ("title", "3", "3"),
+    ("species", "P: in PS4", "P: in PS4"), ("polyhedra", "false", False), ("title", "3", "3"),
     ("field", "[1, 0]", [1, 0])])
 def test_texts_of_a_command_line_become_values(declared, name, text, value):
     read = declared[name].read(text)
@@ -60,8 +60,8 @@ def test_texts_of_a_command_line_become_values(declared, name, text, value):
 @pytest.mark.parametrize(("name", "text", "possible"), [
     ("cutoff", "hot", "a number from 3 to 7.5"), ("cutoff", "2.9", "a number from 3"), ("cutoff", "nan", "a number"),
     ("shift", "inf", "a number, -5 or more"), ("seed", "1.5", "an integer, 0 or more"), ("seed", "-1", "an integer, 0"),
-    ("species", "Li", "one of 'all', 'P in PS4'"), ("order", "3", "one of 2, 4"), ("polyhedra", "yes", "true or false"),
-    ("field", "(1, 2)", "a list"), ("field", "[1,", "a list")])
+    ("species", "Li", "one of 'all', 'P: in PS4'"), ("order", "3", "one of 2, 4"),
+    ("polyhedra", "yes", "true or false"), ("field", "(1, 2)", "a list"), ("field", "[1,", "a list")])
 def test_what_a_command_line_cannot_mean(declared, name, text, possible):
     with pytest.raises(ValueError, match=re.escape(f"parameter {name} is {text!r}; possible is {possible}")):
         declared[name].read(text)

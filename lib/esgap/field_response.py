@@ -8,7 +8,7 @@ is a cubic in the field strength F, E_f = e + s F - alpha F^2 / 2 + t F^3, over 
 errors come from its residuals: how well a cubic describes the curve, not how good the potential is.
 Units: A, eV, e, V/A; alpha in e A^2/V.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -109,54 +109,103 @@ def response(curve, largest=np.inf):
     return Response(energy, slope, (-2 * half[0], 2 * half[1]), third, -float(curve.dipole[curve.zero]), int(use.sum()))
 
 
+@dataclass(frozen=True)
+class Row:
+    """What is kept of one relaxed point; of a perfect cell energy alone."""
+
+    energy: float                # eV, field included
+    became: str = ""             # of the pair, "" while it is there
+    dipole: tuple = (0., 0., 0.)  # e A, mu
+
+
 @dataclass(frozen=True, eq=False)
 class Sweep:
     """The points of one file of `field_sweep.sweep`, by name; energies are differences of points that are there."""
 
-    frames: dict      # name -> Atoms with energy (eV) and unwrapped positions
-    model: str
+    rows: dict        # name -> Row
+    model: str        # file name of the potential, and its hash
     charges: dict     # e, by element
     pairs: dict       # name -> FrenkelPair
     vectors: dict     # name -> (3,) A, from vacancy to interstitial ion, not relaxed
     directions: dict  # name -> unit vector (3,)
+    frames: dict = field(default_factory=dict)  # name -> Atoms, unwrapped positions; none if read from a summary
+    generation: int | None = None  # of the potential in the training loop
+    cutoff: float | None = None    # A, of the potential's SOAP
+
+    @property
+    def label(self):
+        """GAP or ES-GAP; another potential's file name in capitals."""
+        return self.model.split()[0].upper()
+
+    @property
+    def returned(self):
+        """Whether the way back to zero field was taken, so that hysteresis can be seen."""
+        return any(name.endswith("/back") for name in self.rows)
+
+    def repeats(self, pair):
+        """Cells that hold this pair at zero field, smallest first: (n, n, n) each."""
+        cells = {name.split("/")[0] for name in self.rows if name.endswith(f"/{pair}/0/out")}
+        return sorted((tuple(map(int, c.split("x"))) for c in cells), key=lambda c: (np.prod(c), c))
+
+    def alike(self, pair, repeat=None):
+        """Names of the pairs with the same vacancy and an equivalent site, in this cell or in any."""
+        p = self.pairs[pair]
+        return tuple(n for n, o in self.pairs.items() if (repeat is None or repeat in self.repeats(n)) and (
+            o.vacancy, o.site.orbit, o.site.name[:4]) == (p.vacancy, p.site.orbit, p.site.name[:4]))
+
+    def swept(self):
+        """(pair, direction, repeat) of every curve, in the order of the file."""
+        found = {}
+        for name in self.rows:
+            cell, pair, point, _ = name.split("/")
+            if pair in self.pairs:
+                found |= {(pair, d, tuple(map(int, cell.split("x")))): None for d in self.directions
+                          if point.startswith((f"{d}+", f"{d}-"))}
+        return tuple(found)
 
     def formation_energy(self, pair, repeat, held=False):
         """eV at zero field, of the relaxed pair or of the one held in the perfect crystal."""
         cell = "x".join(map(str, repeat))
-        energy = self._at(f"{cell}/{pair}/0/{'held' if held else 'out'}").get_potential_energy()
-        return energy - self._at(f"{cell}/perfect/0/out").get_potential_energy()
+        return (self._at(f"{cell}/{pair}/0/{'held' if held else 'out'}").energy
+                - self._at(f"{cell}/perfect/0/out").energy)
 
     def became(self, pair, repeat):
         """What became of the pair at zero field, "" if it is there."""
-        cell = "x".join(map(str, repeat))
-        return what_became_of(self.pairs[pair], self._at(f"{cell}/{pair}/0/out"), self._at(f"{cell}/perfect/0/out"))
+        return self._at(f"{'x'.join(map(str, repeat))}/{pair}/0/out").became
+
+    def dipole(self, pair, repeat):
+        """mu (3,) at zero field, e A; zero for a potential without charges."""
+        return np.array(self._at(f"{'x'.join(map(str, repeat))}/{pair}/0/out").dipole)
 
     def curve(self, pair, direction, repeat):
         """`FieldCurve` of one pair."""
+        if direction not in self.directions:
+            raise ValueError(f"no field along {direction!r} was swept; there are "
+                             f"{', '.join(self.directions) or 'none'}")
         cell, unit = "x".join(map(str, repeat)), np.array(self.directions[direction])
-        points = sorted({f"{n.split('/')[2]}" for n in self.frames if n.startswith(f"{cell}/{pair}/{direction}")
+        points = sorted({f"{n.split('/')[2]}" for n in self.rows if n.startswith(f"{cell}/{pair}/{direction}")
                          and n.split("/")[2].removeprefix(direction)[0] in "+-"} | {"0"},
                         key=lambda p: _strength(p, direction))
         points = [p for p in points if p == "0" or _strength(p, direction) != 0]
         rows = [self._row(cell, pair, p, direction, unit) for p in points]
-        field, out, back, became, moment = zip(*rows, strict=True)
-        return FieldCurve(pair, self.model, direction, np.array(field), np.array(out), np.array(back), became,
+        strength, out, back, became, moment = zip(*rows, strict=True)
+        return FieldCurve(pair, self.label, direction, np.array(strength), np.array(out), np.array(back), became,
                           np.array(moment))
 
     def _row(self, cell, pair, point, direction, unit):
         defect, perfect = (self._at(f"{cell}/{name}/{point}/out") for name in (pair, "perfect"))
-        out = defect.get_potential_energy() - perfect.get_potential_energy()
+        out = defect.energy - perfect.energy
         returns = [f"{direction}{side}0.0000" for side in "+-"] if point == "0" else [point]
-        back = [a.get_potential_energy() - b.get_potential_energy() for a, b in (
-            [self.frames.get(f"{cell}/{name}/{p}/back") for name in (pair, "perfect")] for p in returns) if a and b]
+        back = [a.energy - b.energy for a, b in (
+            [self.rows.get(f"{cell}/{name}/{p}/back") for name in (pair, "perfect")] for p in returns) if a and b]
         return (_strength(point, direction), out, max(back, key=lambda e: abs(e - out), default=out),
-                what_became_of(self.pairs[pair], defect, perfect), float(dipole(defect, perfect, self.charges) @ unit))
+                defect.became, float(np.array(defect.dipole) @ unit))
 
     def _at(self, name):
-        if name not in self.frames:
+        if name not in self.rows:
             raise ValueError(f"point {name} is not there: the sweep is not finished, or the pair is gone "
-                             f"(there are {len(self.frames)} points; give the same command again)")
-        return self.frames[name]
+                             f"(there are {len(self.rows)} points; give the same command again)")
+        return self.rows[name]
 
 
 def _strength(point, direction):
@@ -164,16 +213,30 @@ def _strength(point, direction):
 
 
 def load_sweep(path):
-    """`Sweep` from what `field_sweep.sweep` has written so far, finished or not."""
+    """`Sweep` from what `field_sweep.sweep` has written so far (.xyz), finished or not."""
     path = Path(path)
     about = read_record(path.with_suffix(".json"))
+    frames = FrameStore(path, lambda a: str(a.info["name"])).frames
+    pairs, rows = read_pairs(about["pairs"]), {}
+    for name, atoms in frames.items():
+        cell, pair, rest = name.split("/", 2)
+        perfect = frames.get(f"{cell}/perfect/{rest.replace('held', 'out')}")
+        if pair == "perfect":
+            rows[name] = Row(atoms.get_potential_energy())
+        elif perfect:
+            rows[name] = Row(atoms.get_potential_energy(), what_became_of(pairs[pair], atoms, perfect),
+                             tuple(dipole(atoms, perfect, about["charges"]).tolist()))
+    return Sweep(rows, about["model"], about["charges"], pairs,
+                 {n: np.array(p["vector"]) for n, p in about["pairs"].items()}, about["directions"], frames)
+
+
+def read_pairs(entries):
+    """{name: FrenkelPair} of the entries of a record."""
     pairs = {}
-    for name, p in about["pairs"].items():
+    for name, p in entries.items():
         site = Interstitial(p["site"]["name"], tuple(p["site"]["position"]), p["site"]["nearest"], p["site"]["orbit"])
         pairs[name] = FrenkelPair(p["vacancy"], site, tuple(p["shift"]), p["ion"])
-    frames = FrameStore(path, lambda a: str(a.info["name"])).frames
-    return Sweep(frames, about["model"], about["charges"], pairs,
-                 {n: np.array(p["vector"]) for n, p in about["pairs"].items()}, about["directions"])
+    return pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,8 +257,8 @@ class DistanceScan:
 
 def distance_scan(sweep, repeat, pairs=None):
     """All pairs (or those named) of a sweep, by distance -> `DistanceScan`."""
-    names = sorted(pairs or sweep.pairs, key=lambda n: np.linalg.norm(sweep.vectors[n]))
-    return DistanceScan(sweep.model, tuple(names), np.array([np.linalg.norm(sweep.vectors[n]) for n in names]),
+    names = sorted(sweep.pairs if pairs is None else pairs, key=lambda n: np.linalg.norm(sweep.vectors[n]))
+    return DistanceScan(sweep.label, tuple(names), np.array([np.linalg.norm(sweep.vectors[n]) for n in names]),
                         np.array([sweep.formation_energy(n, repeat, held=True) for n in names]),
                         np.array([sweep.formation_energy(n, repeat) for n in names]),
                         tuple(sweep.became(n, repeat) for n in names))

@@ -75,3 +75,17 @@ def distance_scan(scans, ax, relaxed=True, twice_cutoff=None):
         ax.axvline(twice_cutoff, color="k", lw=1, ls=":", label="twice the cutoff")
     ax.set(xlabel="distance of vacancy and interstitial ion (Å)", ylabel="formation energy (eV)")
     ax.legend()
+
+
+def cell_sizes(sizes, ax):
+    """Formation energies against the number of atoms, a line a pair. sizes: {model: {pair: (atoms, eV)}}."""
+    for k, (model, pairs) in enumerate(sizes.items()):
+        colour, marker = MODEL_COLOURS.get(model, DIRECTION_COLOURS[k]), MODEL_MARKERS.get(model, "^")
+        for n, (atoms, energy) in enumerate(pairs.values()):
+            ax.plot(atoms, energy, ls=LINES[k % len(LINES)], marker=marker, color=colour, alpha=0.8,
+                    label=None if n else model)
+    ax.set(xlabel="atoms in the cell", ylabel="formation energy (eV)", xscale="log")
+    ticks = sorted({int(a) for pairs in sizes.values() for atoms, _ in pairs.values() for a in atoms})
+    ax.set_xticks(ticks, [str(t) for t in ticks])
+    ax.minorticks_off()
+    ax.legend()

@@ -107,16 +107,19 @@ def images_of(vacancy, sites, crystal, repeat=(1, 1, 1)):
     return [p for _, p in sorted(pairs, key=lambda x: (round(x[0], 6), x[1].name))]
 
 
-def relax(atoms, calculator, fmax=0.01, max_steps=500, only=None):
+def relax(atoms, calculator, fmax=0.01, max_steps=500, only=None, trace=None):
     """Relax at fixed cell until no force exceeds fmax (eV/A) -> labelled copy, positions unwrapped, info["steps"].
 
-    only: index of the one atom that may move. Raises RuntimeError if not there after max_steps.
+    only: index of the one atom that may move; trace: list to which the structure of every step is added, bare.
+    Raises RuntimeError if not there after max_steps.
     """
     atoms = atoms.copy()
     atoms.calc = calculator
     if only is not None:
         atoms.set_constraint(FixAtoms(np.delete(np.arange(len(atoms)), only)))
     with LBFGS(atoms, alpha=20.0, maxstep=0.1, logfile=None) as optimiser:  # alpha: eV/A^2, first guess of stiffness
+        if trace is not None:
+            optimiser.attach(lambda: trace.append(Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True)))
         optimiser.run(fmax=fmax, steps=max_steps)
     largest = np.linalg.norm(atoms.get_forces(), axis=1).max()
     if largest > fmax:

@@ -1,16 +1,22 @@
 """python -m esgap frenkel: Frenkel pairs with a stored potential, with and without a field; their frames for DFT."""
+import tempfile
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.mixing import SumCalculator
 
 from . import structures
 from .field_response import load_sweep
 from .field_sweep import plan, sweep
 from .frenkel import images_of, pair_named
+from .frenkel_summary import write_story, write_summary
+from .gap_calculator import GAP
 from .interstitials import hole_sites, seen_sites
 from .models import load_model, model_path
-from .store import file_hash, read_frames, write_frames
+from .store import file_hash, read_frames, read_record, write_frames
 
 
 def dft_frames(frames, path, label=""):
@@ -24,6 +30,20 @@ def dft_frames(frames, path, label=""):
     write_frames(path, bare)
 
 
+def live_curve(model, pair, direction, field_max=0.3, n_points=5, repeat=(1, 2, 1)):
+    """`FieldCurve` computed now, on the way out only, in a cell small enough for seconds; Li7P3S11, no file is kept.
+
+    model: as `load_model` takes it; pair: VACANCY:SITE:i,j,k. Points that cannot be relaxed are left out.
+    """
+    crystal, path = structures.crystal(), model_path(model)
+    found = pair_named(pair, crystal, hole_sites(crystal) + seen_sites(crystal))
+    starts = plan([found], [repeat], [direction], field_max, n_points, held=False)
+    starts = {point: start for point, start in starts.items() if point.leg == "out"}
+    with tempfile.TemporaryDirectory() as folder:
+        sweep(crystal, partial(load_model, path), starts, Path(folder) / "live.xyz", path.stem, progress=False)
+        return load_sweep(Path(folder) / "live.xyz").curve(pair, direction, repeat)
+
+
 def add_frenkel_arguments(parser):
     parser.add_argument("model", help="gap, es-gap, or the path of a stored model (see esgap.load_model)")
     parser.add_argument("output", help="relaxed cells to write, .xyz; what it already holds is not done again")
@@ -33,18 +53,30 @@ def add_frenkel_arguments(parser):
                         "cell, interstitial site (see --sites), and how many unit cells away it is (default: nearest "
                         "image); may be given more than once")
     parser.add_argument("--scan", metavar="LI:SITE", help="also all pairs of this Li with sites equivalent to SITE")
+    parser.add_argument("--scan-supercell", type=int, nargs=3, action="append", help="these pairs only in these cells "
+                        "(default: all)")
     parser.add_argument("--supercell", type=int, nargs=3, action="append", help="cells along a, b, c (default 2 3 2); "
                         "may be given more than once")
     parser.add_argument("--directions", nargs="*", default=[], help="of the field: x y z a b c, or a vector such as "
                         "1,1,0 (default: no field)")
+    parser.add_argument("--field-pair", action="append", default=[], metavar="LI:SITE[:i,j,k]", help="only these pairs "
+                        "are taken through the field (default: those of --pair, or else of --scan)")
+    parser.add_argument("--field-supercell", type=int, nargs=3, action="append", help="only in these cells (default: "
+                        "all)")
     parser.add_argument("--field-max", type=float, default=0.3, help="V/A (default 0.3)")
     parser.add_argument("--n-points", type=int, default=9, help="fields from -field_max to field_max (default 9)")
+    parser.add_argument("--no-return", action="store_true", help="only from zero outward: half the time, and nothing "
+                        "said about hysteresis")
     parser.add_argument("--fmax", type=float, default=0.01, help="largest force allowed, eV/A (default 0.01)")
     parser.add_argument("--max-steps", type=int, default=500, help="of one relaxation (default 500)")
     parser.add_argument("--workers", type=int, default=0, help="points at a time on this machine (default 0: one, in "
                                                                "this process, without dask)")
     parser.add_argument("--scheduler", help="address of a running dask scheduler, e.g. tcp://host:8786")
     parser.add_argument("--dft-frames", help="also write the cells of zero field, to be labelled with DFT")
+    parser.add_argument("--summary", help="also write energies, dipoles and fates of all points, without positions, "
+                        ".json: what chapter 6 reads")
+    parser.add_argument("--story", help="also write the first pair swept, before and after relaxation and in the "
+                        "field, .xyz: what chapter 6 shows")
 
 
 def frenkel_command(args):
@@ -56,27 +88,52 @@ def frenkel_command(args):
         return 0
     supercells = args.supercell or [[2, 3, 2]]
     pairs = [pair_named(text, crystal, sites) for text in args.pair]
-    if args.scan:
-        first = pair_named(args.scan, crystal, sites)
-        alike = [s for s in sites if s.orbit == first.site.orbit and s.name[:4] == first.site.name[:4]]
-        pairs += images_of(first.vacancy, alike, crystal, np.min(supercells, axis=0))
-    if not pairs:
+    in_field = [pair_named(text, crystal, sites) for text in args.field_pair] or pairs
+    alike = _scan(args.scan, crystal, sites, args.scan_supercell or supercells) if args.scan else []
+    if not (pairs or in_field or alike):
         raise ValueError("no pair is given: choose one with --pair or --scan; --sites lists the interstitial sites")
+    starts = plan(list(dict.fromkeys([*in_field, *pairs])), supercells) if in_field else {}
+    if alike:
+        starts |= plan(alike, args.scan_supercell or supercells)
+    if args.directions:
+        starts |= plan(list(dict.fromkeys(in_field or alike)), args.field_supercell or supercells, args.directions,
+                       args.field_max, args.n_points)
+    starts = {p: s for p, s in starts.items() if p.leg != "back" or not args.no_return}
+    starts = dict(sorted(starts.items(), key=lambda item: item[0].leg == "back"))  # curves first, hysteresis after
     path = model_path(args.model)
-    starts = plan(list(dict.fromkeys(pairs)), supercells, args.directions, args.field_max, args.n_points)
     report = sweep(crystal, partial(load_model, path), starts, args.output, f"{path.stem} {file_hash(path)[:16]}",
                    args.fmax, args.max_steps, args.workers, args.scheduler, inputs=[path])
     print(report)
     result = load_sweep(args.output)
     if args.dft_frames:
         dft_frames(result.frames, args.dft_frames, f"-{path.stem}")
+    if args.summary:
+        about = path.with_suffix(".json")
+        generation = read_record(about).get("generation") if about.exists() else None
+        result = replace(result, generation=generation, cutoff=_cutoff(load_model(path)))
+        write_summary(result, args.summary, [path])
+    if args.story:
+        write_story(result, crystal, args.story)
     _tell(result, starts)
     return 1 if report.failed else 0
 
 
+def _cutoff(calculator):
+    """A, of the SOAP part of a potential; None if it has none."""
+    parts = calculator.mixer.calcs if isinstance(calculator, SumCalculator) else [calculator]
+    return next((float(p.model.cutoff) for p in parts if isinstance(p, GAP)), None)
+
+
+def _scan(text, crystal, sites, supercells):
+    """All pairs of the Li in `text` with sites equivalent to the one there."""
+    first = pair_named(text, crystal, sites)
+    alike = [s for s in sites if s.orbit == first.site.orbit and s.name[:4] == first.site.name[:4]]
+    return images_of(first.vacancy, alike, crystal, np.min(supercells, axis=0))
+
+
 def _tell(result, starts):
     for point in starts:
-        if point.pair and point.leg == "out" and not point.direction and point.name in result.frames:
+        if point.pair and point.leg == "out" and not point.direction and point.name in result.rows:
             print(f"{point.name}: formation energy {result.formation_energy(point.pair.name, point.repeat):.3f} eV")
     for repeat, pair, direction in dict.fromkeys((p.repeat, p.pair, p.direction) for p in starts if p.pair):
         if direction:

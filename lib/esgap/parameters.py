@@ -20,7 +20,7 @@ TYPES = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "di
 NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a text", list: "a list", dict: "a dict"}
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 POSSIBLE = re.compile(rf"(?:[^:,]+, )?(?:(?P<low>{NUMBER}) (?:to (?P<high>{NUMBER})|or more)"
-                      r"|one of (?P<choices>[^:]+)):.*")
+                      r'|one of (?P<choices>(?:"[^"]*"|[^:"])+)):.*')  # a text may hold a colon
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,172 @@
+"""What is shipped of a sweep: the same numbers as the sweep itself, comparisons pair by pair, tables, stories."""
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from esgap import field_response, field_sweep, frenkel, frenkel_summary, frenkel_view
+from esgap.field_response import DistanceScan, Row, Sweep
+from esgap.frenkel import FrenkelPair
+from esgap.interstitials import Interstitial
+from esgap.store import labelled, read_frames, write_frames
+from wells import CHARGES, DEPTH, REPEAT, Wells, holes, pair, rock_salt
+
+
+@pytest.fixture(scope="module")
+def crystal():
+    return rock_salt()
+
+
+@pytest.fixture(scope="module")
+def sweep(crystal, tmp_path_factory):
+    """Two cells, two pairs, a field for the first."""
+    path = tmp_path_factory.mktemp("sweep") / "es-gap.xyz"
+    pairs = [pair(crystal), frenkel.images_of(0, holes()[:1], crystal, REPEAT)[0]]
+    starts = field_sweep.plan(pairs, [REPEAT, (3, 2, 1)]) | field_sweep.plan(pairs[:1], [REPEAT], ["x"], 0.3, 9)
+    for repeat in (REPEAT, (3, 2, 1)):
+        part = {p: s for p, s in starts.items() if p.repeat == repeat}
+        field_sweep.sweep(crystal, partial(Wells, crystal, repeat), part, path, "es-gap 0123", 1e-6, progress=False)
+    return replace(field_response.load_sweep(path), generation=4, cutoff=5.0)
+
+
+def test_a_summary_gives_the_numbers_of_the_sweep(sweep, crystal, tmp_path):
+    frenkel_summary.write_summary(sweep, tmp_path / "s.json")
+    read = frenkel_summary.load_summary(tmp_path / "s.json")
+    assert (read.label, read.generation, read.cutoff, read.frames) == ("ES-GAP", 4, 5.0, {})
+    assert read.pairs == sweep.pairs
+    assert read.charges == CHARGES
+    name = pair(crystal).name
+    assert read.swept() == sweep.swept() == ((name, "x", REPEAT),)
+    assert read.repeats(name) == [REPEAT, (3, 2, 1)]
+    a, b = read.curve(name, "x", REPEAT), sweep.curve(name, "x", REPEAT)
+    for what in ("field", "out", "back", "dipole"):
+        np.testing.assert_allclose(getattr(a, what), getattr(b, what), atol=2e-6)
+    assert a.became == b.became == ("",) * 9
+    assert read.formation_energy(name, (3, 2, 1)) == pytest.approx(-DEPTH, abs=1e-5)
+    np.testing.assert_allclose(read.dipole(name, REPEAT), 0.8 * pair(crystal).vector(crystal), atol=1e-4)
+    assert len(read.alike(name, REPEAT)) == 2
+    with pytest.raises(ValueError, match="no field along 'z' was swept; there are x"):
+        read.curve(name, "z", REPEAT)
+
+
+def test_a_story_is_on_one_branch_and_can_be_played(sweep, crystal, tmp_path):
+    frenkel_summary.write_story(sweep, crystal, tmp_path / "s.xyz")
+    name, repeat, frames = story = frenkel_summary.read_story(tmp_path / "s.xyz")
+    assert (name, repeat) == (pair(crystal).name, REPEAT)
+    assert list(frames)[:3] == ["perfect", "built", "0"]
+    assert len(frames) == 11
+    moved = frames["built"].positions - frenkel.perfect_cell(crystal, REPEAT).positions
+    np.testing.assert_allclose(moved[0], pair(crystal).vector(crystal), atol=1e-3)
+    view = frenkel_view.played(story, sweep, "x")
+    assert len(view.frames) == 11
+    assert "24 atoms" in view.caption
+    with pytest.raises(ValueError, match="no field along 'y' in this story; there are x"):
+        frenkel_view.played(story, sweep, "y")
+
+
+def test_a_relaxation_can_be_played(crystal):
+    start, trace = pair(crystal).cell(crystal, REPEAT), []
+    start.rattle(0.1, seed=1)
+    relaxed = frenkel.relax(start, Wells(crystal), fmax=1e-6, trace=trace)
+    assert len(trace) == relaxed.info["steps"] + 1
+    np.testing.assert_array_equal(trace[0].positions, start.positions)
+    np.testing.assert_array_equal(trace[-1].positions, relaxed.positions)
+    view = frenkel_view.relaxing(trace * 20, pair(crystal), "A pair")
+    assert len(view.frames) <= 42
+
+
+def made_up(label, energies, became=()):
+    """A sweep of pairs p0, p1, ... typed in, at zero field; `became`: indices of pairs that are gone."""
+    site, rows = Interstitial("hole1", (0.5, 0.5, 0.5), {}, 0), {}
+    pairs = {f"p{k}": FrenkelPair(0, site, (k, 0, 0)) for k in range(len(energies))}
+    for repeat in ((1, 1, 1), (2, 2, 1)):
+        cell = "x".join(map(str, repeat))
+        rows[f"{cell}/perfect/0/out"] = Row(-10.0)
+        for k, energy in enumerate(energies):
+            gone = "recombined" if k in became else ""
+            rows[f"{cell}/p{k}/0/out"] = Row(-10.0 + energy + 0.1 * (repeat[0] == 2), gone, (0.5, 0, 0))
+            rows[f"{cell}/p{k}/0/held"] = Row(-9.0 + energy)
+    vectors = {name: np.array([3.0 + k, 0, 0]) for k, name in enumerate(pairs)}
+    return Sweep(rows, f"{label} 01", {"Li": 0.5}, pairs, vectors, {"x": np.array([1.0, 0, 0])})
+
+
+def test_models_are_compared_over_pairs_that_both_keep():
+    gap, es_gap = made_up("gap", [0.5, 0.7, 0.1, 0.9]), made_up("es-gap", [0.6, 0.8, 0.2, 1.3], became=[2])
+    found = frenkel_summary.compare(gap, es_gap, (1, 1, 1))
+    assert (found.pairs, found.lost) == (("p0", "p1", "p3"), ("p2",))
+    assert found.mean("gap") == pytest.approx((0.7, 0.2))
+    assert found.difference() == pytest.approx((0.2, np.std([0.1, 0.1, 0.4], ddof=1) / np.sqrt(3)))
+    assert "3 pairs: GAP 0.700 (scatter 0.200), ES-GAP 0.900" in str(found)
+    assert frenkel_summary.largest({"GAP": gap, "ES-GAP": es_gap}).repeat == (2, 2, 1)
+    with pytest.raises(ValueError, match="no pair of 4 survives with both models in 1x1x1 cells"):
+        frenkel_summary.compare(gap, made_up("es-gap", [1.0] * 4, became=range(4)), (1, 1, 1))
+
+
+def test_the_longest_scan_that_both_models_hold():
+    gap, es_gap = made_up("gap", [0.5, 0.7, 0.9]), made_up("es-gap", [0.6, 0.9, 1.0], became=[1])
+    for sweep in (gap, es_gap):
+        del sweep.rows["2x2x1/p0/0/out"]
+    assert frenkel_summary.scan({"GAP": gap, "ES-GAP": es_gap}, "p0") == ((1, 1, 1), ["p0", "p1", "p2"])
+    swept = replace(es_gap, rows=es_gap.rows | {"1x1x1/p0/x+0.1000/out": Row(-9.0)})
+    distance, difference = frenkel_summary.scan_difference({"GAP": gap, "ES-GAP": swept})
+    np.testing.assert_allclose(distance, [3, 5])  # p1 is gone
+    np.testing.assert_allclose(difference, [0.1, 0.1])
+
+
+def test_cell_sizes_and_far_pairs(crystal):
+    sweeps = {"GAP": made_up("gap", [0.5, 0.7]), "ES-GAP": made_up("es-gap", [0.5, 0.7], became=[0])}
+    sizes = frenkel_summary.sizes(sweeps, crystal)
+    assert sizes["GAP"]["p0"][0].tolist() == [8, 32]
+    assert sizes["ES-GAP"]["p0"][0].tolist() == []
+    assert frenkel_summary.size_effect(sizes["GAP"]) == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="no pair survives in more than one cell"):
+        frenkel_summary.size_effect({"p0": sizes["ES-GAP"]["p0"]})
+    scan = DistanceScan("GAP", ("a", "b", "c"), np.array([3.0, 9, 12]), np.array([2.0, 1.0, 1.1]), np.ones(3),
+                        ("",) * 3)
+    assert frenkel_summary.spread_beyond(scan, 8.0) == (pytest.approx(0.1), 2)
+    with pytest.raises(ValueError, match="no pair is farther apart than 20 A"):
+        frenkel_summary.spread_beyond(scan, 20.0)
+
+
+def test_tables_and_dft(crystal, tmp_path):
+    sweeps = {"GAP": made_up("gap", [0.5, 0.7]), "ES-GAP": made_up("es-gap", [0.5, 0.7], became=[0])}
+    assert frenkel_summary.dft_energies(tmp_path / "none.xyz") == {}
+    frames = []
+    for name, energy in (("perfect", -5.0), ("p1", -4.25)):
+        atoms = labelled(crystal, energy, np.zeros((8, 3)))
+        atoms.info["name"] = f"frenkel-gap/1x1x1/{name}/0/out"
+        frames.append(atoms)
+    write_frames(tmp_path / "dft.xyz", frames)
+    dft = frenkel_summary.dft_energies(tmp_path / "dft.xyz")
+    assert dft == {("GAP", "p1", (1, 1, 1)): pytest.approx(0.75)}
+    table = frenkel_summary.pairs_table(sweeps, dft, crystal)
+    assert "| `p1` | 8 | 4.00 | 0.700 | 0.700 | 0.750 | – |" in table
+    assert "| `p0` | 32 | 3.00 | 0.600 | recombined | – | – |" in table
+    assert "DFT" not in frenkel_summary.pairs_table(sweeps, {}, crystal)
+
+
+def test_directions_follow_the_dipole(sweep, crystal):
+    table = frenkel_summary.directions_table(sweep, pair(crystal).name, REPEAT, crystal, ("x", "y"))
+    d = pair(crystal).vector(crystal)
+    assert f"| x | {0.8 * d[0]:+.2f} | {-DEPTH / (0.8 * d[0]):+.2f} |" in table
+    assert f"| {0.8 * np.linalg.norm(d):+.2f} |" in table.splitlines()[-1]
+
+
+def test_the_command_ships(tmp_path, monkeypatch):
+    from esgap.__main__ import main
+    from reference_calculators import weak
+
+    monkeypatch.setattr("esgap.frenkel_run.load_model", lambda path: weak())
+    (tmp_path / "gap.npz").write_bytes(b"a model")
+    (tmp_path / "gap.json").write_text('{"generation": 3}')
+    out, story = tmp_path / "gap-out.json", tmp_path / "story.xyz"
+    assert main(["frenkel", str(tmp_path / "gap.npz"), str(tmp_path / "out.xyz"), "--pair", "3:hole1", "--field-pair",
+                 "2:hole1", "--supercell", "1", "1", "1", "--directions", "b", "--n-points", "3", "--fmax", "2",
+                 "--scan", "2:hole1", "--scan-supercell", "1", "2", "1", "--summary", str(out), "--story",
+                 str(story)]) == 0
+    read = frenkel_summary.load_summary(out)
+    assert (read.label, read.generation, read.cutoff) == ("GAP", 3, None)
+    assert read.swept() == (("2:hole1:0,0,0", "b", (1, 1, 1)),)
+    assert len(read.alike("2:hole1:0,0,0", (1, 2, 1))) == 4
+    assert [a.info["name"].split("/")[2] for a in read_frames(story)] == ["perfect", "built", "0"]
