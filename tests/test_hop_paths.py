@@ -98,6 +98,15 @@ def test_dft_labels_join_in_and_decide(folder, monkeypatch):
     assert ledger.barrier_order().verdict == ledger.barrier_transfer().verdict == "not yet tested"
 
 
+def test_a_path_that_only_rises_is_no_barrier(folder):
+    assert find(folder) == 0
+    found = hop_paths.load_paths(folder)
+    p = found.hops[0].profiles["GAP", "GAP"]
+    found.hops[0].profiles["GAP", "GAP"] = replace(p, energies=np.arange(len(p.energies), dtype=float))
+    assert [h.name for h in hop_paths.both_paths(found)] == ["hop-1"]
+    assert "1 hop with paths" in hop_paths.summary(found)
+
+
 def test_without_paths_nothing_is_claimed(monkeypatch, tmp_path):
     monkeypatch.setattr(hop_paths, "FOLDER", str(tmp_path))
     nothing = hop_paths.stored()
