@@ -46,7 +46,8 @@ def formation_energy(curves, ax, dft=None, band=None):
         ax.plot([0], [dft], "*", color="k", ms=13, label="DFT")
     ax.axhline(0, color="k", lw=1)
     ax.set(xlabel="electric field (V/Å)", ylabel="formation energy (eV)")
-    ax.legend(ncols=2)
+    if ax.get_legend_handles_labels()[0]:  # no curves are stored yet
+        ax.legend(ncols=2)
 
 
 def decomposition(curve, ax):

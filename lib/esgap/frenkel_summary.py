@@ -151,9 +151,8 @@ def curves(sweep):
 
 def in_all(sweeps, repeat, names):
     """Those of the names whose pairs all sweeps hold in this cell, relaxed and held."""
-    cell = "x".join(map(str, repeat))
-    return [n for n in names
-            if all(f"{cell}/{n}/0/{leg}" in s.rows for s in sweeps.values() for leg in ("out", "held"))]
+    points = [f"{'x'.join(map(str, repeat))}/{{}}/0/{leg}" for leg in ("out", "held")]
+    return [n for n in names if all(p.format(n) in s.rows for s in sweeps.values() for p in points)]
 
 
 def scan(sweeps, pair):
