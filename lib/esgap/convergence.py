@@ -99,7 +99,7 @@ def settings_table(record, key="all"):
         cells = [f"{s['cutoff']:.0f}", f"{s['weight']:.1f}" if s["weight"] else "–", f"{s['atom_sigma']:.1f}",
                  f"{s['n_max']}/{s['l_max']}", str(max(row["n_points"])),
                  *(f"{1e3 * x[key]:.0f} ± {1e3 * bar[key]:.0f}" for x, bar in models),
-                 f"{1e3 * row['difference'][key]:+.0f} ± {1e3 * row['difference_error'][key]:.0f}",
+                 f"{1e3 * row['difference'][key]:+.1f} ± {1e3 * row['difference_error'][key]:.1f}",
                  *(f"{x['energy']:.1f} ± {bar['energy']:.1f}" for x, bar in models)]
         lines.append("| " + " | ".join(c.replace(" ", "\N{NO-BREAK SPACE}") for c in cells) + " |")
     return "\n".join(lines)
