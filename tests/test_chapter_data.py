@@ -88,9 +88,10 @@ def test_the_book_says_what_made_stored_results(chapter):
     text = unescape(re.sub(r"<[^>]+>", "", section(chapter)))
     for file in chapter_files(chapter, ROOT):
         if file.suffix == ".json":
-            made = json.loads(file.read_text(encoding="utf-8"))["made_by"]
-            assert made["command"] in text
-            assert f"numpy {made['versions']['numpy']}" in text
+            record = json.loads(file.read_text(encoding="utf-8"))
+            if isinstance(record, dict) and "made_by" in record:  # what a sampler reported is a list of sentences
+                assert record["made_by"]["command"] in text
+                assert f"numpy {record['made_by']['versions']['numpy']}" in text
 
 
 @pytest.mark.browser

@@ -95,11 +95,12 @@ def generations_table(records, generations):
 def weights_table(record, name):
     """Markdown table of a record of `python -m esgap weights`: force errors in meV/A on the set `name`, by element."""
     keys = ("all", "Li", "P", "S")
-    lines = ["| weights | " + " | ".join(f"{m}, {k}" for m in NAMES for k in keys) + " |", "|:--" * 9 + "|"]
+    lines = ["| weights | model | all | Li | P | S |", "|:--" * 6 + "|"]
     for row in record["rows"]:
         entry = row["sets"][name]
-        cells = [f"{1e3 * entry['rmse'][m][k]:.0f} ± {1e3 * entry['error'][m][k]:.0f}" for m in NAMES for k in keys]
-        lines.append(f"| {row['name']} | " + " | ".join(c.replace(" ", "\N{NO-BREAK SPACE}") for c in cells) + " |")
+        for m in NAMES:
+            cells = [f"{1e3 * entry['rmse'][m][k]:.0f} ± {1e3 * entry['error'][m][k]:.0f}" for k in keys]
+            lines.append(f"| {row['name']} | {m} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
