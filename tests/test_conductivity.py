@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from esgap import conductivity, ledger, mobility, transport
+from esgap import conductivity, found_mobility, mobility, transport
 from esgap.claims import literature
 
 D, STEP, N_IONS = 0.5, 0.1, 14  # A^2/ps, ps
@@ -92,9 +92,9 @@ def test_the_ledger_decides_by_two_standard_errors(monkeypatch):
     def both(gap, es):
         return lambda: {m: conductivity.Conductivities(m, s, s, (), 40.0, 2) for m, s in (("GAP", gap), ("ES-GAP", es))}
 
-    monkeypatch.setattr(ledger, "_conductivities", both((195.0, 5.0), (400.0, 10.0)))
-    assert ledger.conductivity_gap().verdict == "reproduced"
-    assert ledger.conductivity_es_gap().verdict == "not"
-    assert [holds for _, holds in ledger.conductivity_sampling().statements] == [False, True, False]
-    monkeypatch.setattr(ledger, "_conductivities", both((190.0, 80.0), (120.0, 60.0)))
-    assert ledger.conductivity_gap().verdict == ledger.conductivity_sampling().verdict == "not testable"
+    monkeypatch.setattr(found_mobility, "_conductivities", both((195.0, 5.0), (400.0, 10.0)))
+    assert found_mobility.conductivity_gap().verdict == "reproduced"
+    assert found_mobility.conductivity_es_gap().verdict == "not"
+    assert [holds for _, holds in found_mobility.conductivity_sampling().statements] == [False, True, False]
+    monkeypatch.setattr(found_mobility, "_conductivities", both((190.0, 80.0), (120.0, 60.0)))
+    assert found_mobility.conductivity_gap().verdict == found_mobility.conductivity_sampling().verdict == "not testable"

@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -202,6 +203,22 @@ def test_field_at_which_the_pair_becomes_favourable():
     against, along = curve.favourable_from()
     assert along == pytest.approx(0.15)
     assert np.isnan(against)
+    lost = field_response.FieldCurve("p", "m", "x", field, energy, energy, ("",) * 4 + ("more sites are vacant",),
+                                     np.full(5, 2.0))
+    assert np.isnan(lost.favourable_from()).all()  # at 0.2 V/A, where it would be, it is no pair
+
+
+def test_no_way_back_is_no_hysteresis_known(crystal, tmp_path):
+    """Points of the way back left out: what was not looked for is not zero."""
+    pair_there = run(tmp_path, crystal, n_points=5)[1]
+    only_out = replace(pair_there, rows={n: r for n, r in pair_there.rows.items() if not n.endswith("/back")})
+    pair, direction, repeat = only_out.swept()[0]
+    whole, half = (s.curve(pair, direction, repeat) for s in (pair_there, only_out))
+    assert np.isfinite(whole.back).all()
+    assert np.isnan(half.back).all()
+    assert np.isnan(half.hysteresis)
+    assert "no way back" in str(half)
+    np.testing.assert_array_equal(half.out, whole.out)
 
 
 def test_interrupted_at_random_the_result_is_the_same(crystal, tmp_path):
@@ -225,6 +242,7 @@ def test_interrupted_at_random_the_result_is_the_same(crystal, tmp_path):
 # A process of its own, killed without warning in at a call of the potential, again and again; prints how often.
 KILLED = """
 import os, pathlib, signal, sys
+from dataclasses import replace
 from functools import partial
 from esgap import field_sweep
 from reference_calculators import weak
@@ -259,6 +277,7 @@ def test_killed_processes_leave_a_sweep_that_goes_on(crystal, tmp_path):
 
 
 DASK = """
+from dataclasses import replace
 from functools import partial
 from esgap import field_sweep
 from reference_calculators import weak

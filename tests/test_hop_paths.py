@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from esgap import hop_paths, hops, ledger
+from esgap import found_mobility, hop_paths, hops, verdicts
 from esgap.__main__ import main
 from esgap.claims import claim
 from esgap.store import labelled, read_frames, read_record, write_frames, write_record
@@ -89,13 +89,13 @@ def test_dft_labels_join_in_and_decide(folder, monkeypatch):
     found = hop_paths.load_paths(folder)
     assert found.has_dft
     assert found.hops[0].barrier("DFT", "GAP") == pytest.approx(0.25, abs=2e-3)
-    monkeypatch.setattr(ledger, "_hops", lambda: hop_paths.both_paths(found))
-    order = ledger.barrier_order()
+    monkeypatch.setattr(found_mobility, "_hops", lambda: hop_paths.both_paths(found))
+    order = found_mobility.barrier_order()
     assert order.claim == claim("barrier-order")
-    assert [holds for _, holds in order.statements] == [ledger.HOLDS] * 3
-    assert ledger.barrier_transfer().verdict == "reproduced"
-    monkeypatch.setattr(ledger, "_hops", lambda: found.hops[:1])
-    assert ledger.barrier_order().verdict == ledger.barrier_transfer().verdict == "not yet tested"
+    assert [holds for _, holds in order.statements] == [verdicts.HOLDS] * 3
+    assert found_mobility.barrier_transfer().verdict == "reproduced"
+    monkeypatch.setattr(found_mobility, "_hops", lambda: found.hops[:1])
+    assert found_mobility.barrier_order().verdict == found_mobility.barrier_transfer().verdict == "not yet tested"
 
 
 def test_a_path_that_only_rises_is_no_barrier(folder):

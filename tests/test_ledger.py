@@ -7,7 +7,7 @@ import pytest
 import esgap
 from esgap import frenkel_summary, ledger
 from esgap.claims import claim, load_claims
-from esgap.ledger import FAILS, HOLDS, UNDECIDED, Number, Verdict, decided
+from esgap.verdicts import FAILS, HOLDS, UNDECIDED, Number, Verdict, decided
 
 
 @pytest.fixture(scope="module")

@@ -28,14 +28,15 @@ class FieldCurve:
     direction: str
     field: np.ndarray   # (n,) V/A, ascending, negative: against the direction
     out: np.ndarray     # (n,) eV
-    back: np.ndarray    # (n,) eV; at the ends, where it turns, that of `out`; at zero the one that differs more
+    back: np.ndarray    # (n,) eV; at the ends, where it turns, that of `out`; at zero the one that differs more; NaN
+    #                     where the way back has not been taken
     became: tuple       # (n,) what became of the pair on the way out, "" while it is there
     dipole: np.ndarray  # (n,) e A, component of mu along the direction, on the way out
 
     @property
     def hysteresis(self):
-        """Largest difference between the ways out and back, eV."""
-        return float(np.abs(self.out - self.back).max())
+        """Largest difference between the ways out and back, eV; NaN if there is no way back."""
+        return float(np.max(np.abs(self.out - self.back), initial=0.0))
 
     @property
     def zero(self):
@@ -59,10 +60,17 @@ class FieldCurve:
         return np.concatenate([np.logical_and.accumulate(left)[:0:-1], np.logical_and.accumulate(right)])
 
     def favourable_from(self):
-        """Weakest field (V/A) at which E_f is negative, interpolated, as (against, along) the direction; NaN: none."""
+        """Weakest field (V/A) at which E_f is negative, interpolated, as (against, along) the direction; NaN: none.
+
+        Only while the pair is there: what has less energy beyond is another arrangement of ions, not a pair.
+        """
         ends = []
         for part in (slice(self.zero, None, -1), slice(self.zero, None)):
-            f, e = self.field[part], self.out[part]
+            there = self.intact[part]
+            f, e = self.field[part][there], self.out[part][there]
+            if not len(e):
+                ends.append(np.nan)
+                continue
             k = int(np.argmax(e < 0))
             crossed = e[k] < 0
             ends.append(float(f[k] if k == 0 else f[k - 1] + (f[k] - f[k - 1]) * e[k - 1] / (e[k - 1] - e[k]))
@@ -70,9 +78,10 @@ class FieldCurve:
         return tuple(ends)
 
     def __str__(self):
+        way_back = "no way back" if np.isnan(self.hysteresis) else f"hysteresis {self.hysteresis:.4f} eV"
         return (f"{self.model}, pair {self.pair}, along {self.direction}: {self.out[self.zero]:.3f} eV at zero field, "
-                f"{self.out[0]:.3f} at {self.field[0]:g} and {self.out[-1]:.3f} at {self.field[-1]:+g} V/A, hysteresis "
-                f"{self.hysteresis:.4f} eV, {(~self.intact).sum()} points without the pair")
+                f"{self.out[0]:.3f} at {self.field[0]:g} and {self.out[-1]:.3f} at {self.field[-1]:+g} V/A, "
+                f"{way_back}, {(~self.intact).sum()} points without the pair")
 
 
 @dataclass(frozen=True)
@@ -198,7 +207,8 @@ class Sweep:
         returns = [f"{direction}{side}0.0000" for side in "+-"] if point == "0" else [point]
         back = [a.energy - b.energy for a, b in (
             [self.rows.get(f"{cell}/{name}/{p}/back") for name in (pair, "perfect")] for p in returns) if a and b]
-        return (_strength(point, direction), out, max(back, key=lambda e: abs(e - out), default=out),
+        turned = out if self.returned else np.nan  # at the ends there is nothing to come back from
+        return (_strength(point, direction), out, max(back, key=lambda e: abs(e - out), default=turned),
                 defect.became, float(np.array(defect.dipole) @ unit))
 
     def _at(self, name):

@@ -1,0 +1,73 @@
+"""What was found for the paper's claims on Frenkel pairs in a field, from the stored sweeps (chapter 6)."""
+import numpy as np
+
+from . import frenkel_summary
+from .claims import claim
+from .field_response import fit_charge_pair, response
+from .store import data_path
+from .verdicts import HOLDS, UNDECIDED, Number, Verdict, decided
+
+FRENKEL = "python -m esgap frenkel, see data/README.md"
+NEARLY = 0.1          # eV; a formation energy of "about" x is x up to this
+RELAXED = 0.001       # eV; forces below 0.01 eV/A leave no more
+
+
+def frenkel_energy(name, which, unit="eV"):
+    """Formation energies of one model in the largest cell beside the paper's; error: the scatter between pairs."""
+    said, sweeps = claim(name), frenkel_summary.shipped()
+    found = frenkel_summary.largest(sweeps)
+    mean, scatter = found.mean(which)
+    label = which.replace("_", "-").upper()
+    numbers = [Number(f"{label}, {len(found.pairs)} pairs", mean, scatter, unit)]
+    statements = [(f"{label} within {NEARLY} of {said.value} eV", decided(NEARLY - abs(mean - said.value), scatter))]
+    dft = frenkel_summary.dft_energies(data_path("dft/frenkel.xyz"))
+    for (model, pair, repeat), energy in dft.items():
+        if model == label:
+            own = sweeps[label].formation_energy(pair, repeat)
+            numbers.append(Number(f"DFT less {label}, {pair}", energy - own, RELAXED, unit))
+    if which == "gap":
+        difference, error = found.difference()
+        numbers.append(Number("ES-GAP less GAP", difference, error, unit))
+        statements.append(("GAP lower than ES-GAP for the same pairs", decided(difference, error)))
+        distance, energies = frenkel_summary.scan_difference(sweeps)
+        if len(distance) >= 4:
+            (_, (strength, error)) = fit_charge_pair(distance, energies)
+            numbers.append(Number("ES-GAP less GAP against distance, as q²/ε", strength, error, "e²"))
+            statements.append(("ES-GAP less GAP falls like two screened charges as the ions come close",
+                               decided(strength, error)))
+    return Verdict(said, tuple(numbers), tuple(statements), FRENKEL)
+
+
+def frenkel_field():
+    """The response of ES-GAP's pair: its sign, its dependence on the direction, its curvature; errors from the fits."""
+    said, curves = claim("frenkel-field"), frenkel_summary.curves(frenkel_summary.shipped()["ES-GAP"])
+    fits = {c.direction: response(c) for c in curves if c.intact.sum() >= 6}
+    if not curves:
+        return Verdict(said)
+    low = min(curves, key=lambda c: c.out[c.intact].min())
+    k = int(np.flatnonzero(low.intact)[low.out[low.intact].argmin()])
+    error = np.fmax(abs(low.out[k] - low.back[k]), RELAXED)  # NaN: no way back
+    numbers = [Number(f"lowest, at {low.field[k]:+.2f} V/Å along {low.direction}", low.out[k], error, "eV")]
+    favourable, strongest = decided(-low.out[k], error), max(c.field.max() for c in curves)
+    if favourable is not HOLDS and strongest < said.value:  # stronger fields may still do
+        favourable = UNDECIDED
+    statements = [(f"favourable in some field up to {strongest:g} {said.unit}", favourable)]
+    numbers += [Number(f"slope along {d}", *f.slope, "e Å") for d, f in fits.items()]
+    if fits:
+        steep, flat = (f(fits.values(), key=lambda r: abs(r.slope[0])) for f in (max, min))
+        statements.append(("anisotropic", decided(abs(steep.slope[0]) - abs(flat.slope[0]),
+                                                  float(np.hypot(steep.slope[1], flat.slope[1])))))
+        bent = max(fits.values(), key=lambda r: abs(r.alpha[0]) / r.alpha[1])
+        numbers.append(Number("largest curvature, α", *bent.alpha, "e Å²/V"))
+        statements.append(("unsymmetric", decided(abs(bent.alpha[0]), bent.alpha[1])))
+    return Verdict(said, tuple(numbers), tuple(statements), FRENKEL)
+
+
+def frenkel_gap_field():
+    """The largest change that any field makes to GAP's formation energies: zero, or it responds."""
+    curves = frenkel_summary.curves(frenkel_summary.shipped()["GAP"])
+    if not curves:
+        return Verdict(claim("frenkel-gap-field"))
+    change = max(float(np.abs(c.out - c.out[c.zero]).max()) for c in curves)
+    return Verdict(claim("frenkel-gap-field"), (Number("largest change", change, 10.0**-frenkel_summary.DIGITS, "eV"),),
+                   (("no response", bool(change < 1e-6)),), FRENKEL)
