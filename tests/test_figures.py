@@ -1,21 +1,8 @@
 """Figures draw the numbers they are given, on the Axes they are given."""
-import matplotlib as mpl
 import numpy as np
-import pytest
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
 
 import esgap
 from esgap import charges, ewald, figures, slater, validation
-
-
-@pytest.fixture
-def ax():
-    figures.use_style()
-    fig, ax = plt.subplots()
-    yield ax
-    plt.close(fig)
 
 
 def test_coulomb_integrals(ax):

@@ -1,12 +1,8 @@
 """Figures of defects draw the numbers they are given, on the Axes they are given."""
-import matplotlib as mpl
 import numpy as np
 import pytest
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
-from esgap import figures, figures_frenkel
+from esgap import figures_frenkel
 from esgap.field_response import DistanceScan, FieldCurve
 
 FIELD = np.linspace(-0.2, 0.2, 5)
@@ -15,15 +11,6 @@ FIELD = np.linspace(-0.2, 0.2, 5)
 def curve(model, direction, gone=False):
     out = 0.8 - 2 * FIELD - FIELD**2
     return FieldCurve("p", model, direction, FIELD, out, out + 0.01, ("",) * 4 + ("gone" * gone,), np.full(5, 2.0))
-
-
-@pytest.fixture
-def ax():
-    figures.use_style()
-    fig, ax = plt.subplots()
-    yield ax
-    fig.canvas.draw()
-    plt.close(fig)
 
 
 def test_formation_energy(ax):

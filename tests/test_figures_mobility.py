@@ -1,22 +1,8 @@
 """Figures of mobility draw the numbers they are given, on the Axes they are given."""
-import matplotlib as mpl
 import numpy as np
-import pytest
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
-from esgap import conductivity, figures, figures_mobility
+from esgap import conductivity, figures_mobility
 from esgap.paths import Profile
-
-
-@pytest.fixture
-def ax():
-    figures.use_style()
-    fig, ax = plt.subplots()
-    yield ax
-    fig.canvas.draw()
-    plt.close(fig)
 
 
 def curves():

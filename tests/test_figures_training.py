@@ -1,7 +1,6 @@
 """Figures of the training chapter draw what they are given: lines, points and bars are the numbers of the record."""
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -15,12 +14,6 @@ def entry(value):
     both = {m: dict.fromkeys(KEYS, value) for m in ("GAP", "ES-GAP")}
     return {"rmse": both, "error": {m: dict.fromkeys(KEYS, 0.01) for m in both},
             "difference": dict.fromkeys(KEYS, -0.002), "difference_error": dict.fromkeys(KEYS, 0.001)}
-
-
-@pytest.fixture
-def ax():
-    yield plt.subplots()[1]
-    plt.close("all")
 
 
 def test_learning_curves(ax):
