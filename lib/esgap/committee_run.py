@@ -12,10 +12,11 @@ import numpy as np
 from .committee import bootstrap_committee, calibrate
 from .gap_calculator import GAP
 from .learning import fitted_pair, labelled_files, ordinary
+from .models import LABELS
 from .store import data_path, file_hash, only_writer, read_frames, read_record, write_record
 from .validation import held_out_errors, mark_short_contacts
 
-FILES = {"GAP": "gap", "ES-GAP": "es-gap"}
+FILES = {label: name for name, label in LABELS.items()}
 
 
 def add_committee_arguments(parser):

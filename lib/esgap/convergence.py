@@ -29,9 +29,10 @@ def fit_settings(cutoff, n_max, l_max, n_sparse, atom_sigma, weight, seed=0):
                        n_sparse={"Li": n_sparse, "P": min(n_sparse, MOST_P), "S": n_sparse})
 
 
-def fit_pair(train, settings, baseline, progress=False):
-    """GAP and ES-GAP on one design matrix -> ({"GAP": Fit, "ES-GAP": Fit}, {"GAP": calculator, ...})."""
-    gap = fit_gap(train, settings, progress=progress)
+def fit_pair(train, settings, baseline, progress=False, design=None):
+    """GAP and ES-GAP on one design matrix (new, or `design` with its points) -> ({"GAP": Fit, "ES-GAP": Fit}, {"GAP":
+    calculator, ...})."""
+    gap = fit_gap(train, settings, design=design, progress=progress)
     es = fit_gap(train, settings, baseline=baseline, design=gap.design)
     return {"GAP": gap, "ES-GAP": es}, {"GAP": gap.calculator, "ES-GAP": es_gap(es.calculator, baseline)}
 

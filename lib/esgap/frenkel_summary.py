@@ -15,9 +15,9 @@ from ase import Atoms
 
 from .field_response import Row, Sweep, read_pairs
 from .frenkel import direction_vector, perfect_cell
+from .models import LABELS
 from .store import data_path, read_frames, read_record, write_frames, write_record
 
-MODELS = ("gap", "es-gap")
 DIGITS = 6  # of energies and dipoles: relaxations end within 1e-5 eV
 
 
@@ -44,7 +44,7 @@ def load_summary(path):
 
 def shipped():
     """{"GAP": `Sweep`, "ES-GAP": `Sweep`} of the shipped summaries. FileNotFoundError if one is missing."""
-    sweeps = (load_summary(data_path(f"runs/frenkel-{name}.json")) for name in MODELS)
+    sweeps = (load_summary(data_path(f"runs/frenkel-{name}.json")) for name in LABELS)
     return {sweep.label: sweep for sweep in sweeps}
 
 

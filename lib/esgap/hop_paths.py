@@ -16,8 +16,7 @@ from ase import Atoms
 from .barriers import NEBSettings, find_path
 from .dynamics import load_trajectory
 from .hops import end_points, find_hops
-from .mobility import LABELS
-from .models import load_model, model_path
+from .models import LABELS, load_model, model_path
 from .paths import Profile, evaluate, labels_on, load_path
 from .store import data_path, file_hash, only_writer, read_frames, read_record, write_frames, write_record
 

@@ -16,15 +16,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .calculators import ElectrostaticBaseline, es_gap
+from .calculators import ElectrostaticBaseline
 from .charges import fitted_charges, qeq_exponents
-from .fit import fit_gap
+from .convergence import fit_pair
 from .generations import SETTINGS
+from .models import LABELS
 from .store import data_path, file_hash, only_writer, read_frames, read_record, write_record
 from .training import read_generations
 from .validation import KINDS, held_out_errors, mark_short_contacts
 
-NAMES = ("GAP", "ES-GAP")
+NAMES = tuple(LABELS.values())
 DIGITS = 6
 
 
@@ -41,11 +42,8 @@ def fitted_pair(frames, settings=SETTINGS, charges=None, design=None, progress=F
 
     charges: e by element, those of the locality test unless given. Short contacts are marked as in the loop.
     """
-    marked = mark_short_contacts(frames)
     baseline = ElectrostaticBaseline(charges or fitted_charges()[0], qeq_exponents())
-    gap = fit_gap(marked, settings, design=design, progress=progress)
-    es = fit_gap(marked, settings, baseline=baseline, design=gap.design)
-    return ({"GAP": gap, "ES-GAP": es}, {"GAP": gap.calculator, "ES-GAP": es_gap(es.calculator, baseline)}, baseline)
+    return *fit_pair(mark_short_contacts(frames), settings, baseline, progress, design), baseline
 
 
 def ordinary(frames):

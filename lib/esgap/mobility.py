@@ -15,7 +15,7 @@ from ase import Atoms
 
 from . import dynamics
 from .hops import framework_frame
-from .models import load_model, model_path
+from .models import LABELS, load_model, model_path
 from .reference import dask_client
 from .sampling import Trust
 from .stability import drift
@@ -24,7 +24,6 @@ from .store import data_path, file_hash, only_writer, provenance, read_arrays, r
 FOLDER = "runs/mobility"  # of the data
 GRID = 0.01  # A
 NEAR = 20.0  # K, a run without thermostat ends up where it does
-LABELS = {"gap": "GAP", "es-gap": "ES-GAP"}
 
 
 @dataclass(frozen=True, eq=False)

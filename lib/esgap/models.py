@@ -12,12 +12,13 @@ from .calculators import ElectrostaticBaseline, es_gap
 from .gap_calculator import GAP
 from .store import data_path, file_hash, only_writer, read_record, write_record
 
+LABELS = {"gap": "GAP", "es-gap": "ES-GAP"}  # file names of the final potentials, and what they are called
 ACCURACY = 1e-6  # of the lattice sum, relative; errors of forces are far below those of the fit
 
 
 def model_path(name):
     """Path of a model: "gap" and "es-gap" are those in `data/models`, everything else is a path ending in .npz."""
-    path = data_path(f"models/{name}.npz") if name in ("gap", "es-gap") else Path(name)
+    path = data_path(f"models/{name}.npz") if name in LABELS else Path(name)
     if path.suffix != ".npz":
         raise ValueError(f"model {name!r}: give gap, es-gap, or the path of an .npz that `esgap.save_model` wrote")
     if not path.exists():

@@ -20,12 +20,11 @@ from tqdm import tqdm
 from . import dynamics
 from .ends import check_ends
 from .hops import end_points, find_hops
-from .models import load_model, model_path
+from .models import LABELS, load_model, model_path
 from .sampling import Trust, spaced
 from .store import only_writer, write_frames
 from .structures import crystal, monte_carlo_lithium
 
-MODELS = ("gap", "es-gap")
 SEED = 20261201  # of the runs; the training loop's are from 20261123 to some thousands more
 VOLUMES = (0.94, 0.96, 0.98, 1.0, 1.02, 1.04, 1.06)  # of that of the experimental lattice
 
@@ -43,7 +42,7 @@ class TestRuns:
     timestep: float = 2.0  # fs
     seed: int = SEED
 
-    def __call__(self, folder, models=MODELS):
+    def __call__(self, folder, models=tuple(LABELS)):
         folder, runs, notes = Path(folder), {}, []
         folder.mkdir(parents=True, exist_ok=True)
         for m, model in enumerate(models):
@@ -158,7 +157,7 @@ def volume_frames(volumes=VOLUMES):
 def add_testset_arguments(parser):
     parser.add_argument("set", choices=("md", "hops", "volume"), help="which set")
     parser.add_argument("output", type=Path, help="extended XYZ file of unlabelled frames to write")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), help="of the MD (default gap es-gap, the final)")
+    parser.add_argument("--models", nargs="+", default=list(LABELS), help="of the MD (default gap es-gap, the final)")
     parser.add_argument("--temperature", type=float, default=TestRuns.temperature, help="K (default 800)")
     parser.add_argument("--frames", type=int, default=60, help="frames of the set md (default 60)")
     parser.add_argument("--hops", type=int, default=6, help="hops of the set hops, three frames each (default 6)")
