@@ -49,9 +49,15 @@ def ledger_table(verdicts):
         name = v.claim.chapter
         title = name[3:].replace("-", " ")
         link = f"[{title}]({name}.ipynb)" if (chapters / f"{name}.ipynb").exists() else f"{title} (planned)"
-        numbers = "<br>".join(str(n).replace(" ", "\N{NO-BREAK SPACE}") for n in v.numbers)
+        numbers = "<br>".join(_unbroken(str(n)) for n in v.numbers)
         rows.append(f"| {v.claim.text} ({v.claim.where}) | {numbers} | {v.verdict} | {link} |")
     return "\n".join(rows)
+
+
+def _unbroken(text):
+    """Text of a `Number` that breaks in its words, but not between value, error and unit."""
+    what, _, number = text.rpartition(": ")
+    return f"{what}: " + number.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def statements_list(verdicts):
