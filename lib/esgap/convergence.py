@@ -17,15 +17,17 @@ from .validation import KINDS, SHORT_CONTACT, held_out_errors, mark_short_contac
 # weight: distance in A at which a neighbour counts half, u = 1/(1 + (r/weight)^4) in `soap`; None: all count alike
 CENTRE = {"cutoff": 6.0, "n_max": 8, "l_max": 4, "n_sparse": 400, "atom_sigma": 0.6, "weight": 2.5}
 STEPS = ({"weight": None}, {"weight": 2.0}, {"weight": 3.0}, {"atom_sigma": 0.5}, {"atom_sigma": 0.7}, {"cutoff": 5.0},
-         {"n_sparse": 100}, {"n_sparse": 800}, {"n_max": 6, "l_max": 3}, {"cutoff": 5.0, "weight": None})
+         {"n_sparse": 100}, {"n_sparse": 800}, {"n_max": 6, "l_max": 3}, {"cutoff": 5.0, "weight": None},
+         {"sigma_force": 0.02}, {"atom_sigma": 0.7, "n_sparse": 800, "sigma_force": 0.02})
 MOST_P = 300       # sparse points of P: generation 0 has few environments of it, 6 a frame
 RMSE_DIGITS = 6
 
 
-def fit_settings(cutoff, n_max, l_max, n_sparse, atom_sigma, weight, seed=0):
-    """FitSettings of one row: short contacts weighed down, e0 from the data, default sigmas."""
+def fit_settings(cutoff, n_max, l_max, n_sparse, atom_sigma, weight, sigma_force=FitSettings.sigma_force, seed=0):
+    """FitSettings of one row: short contacts weighed down, e0 from the data, other sigmas default."""
     decay = {"cutoff_dexp": 4, "cutoff_scale": weight} if weight else {}
     return FitSettings(Soap(n_max, l_max, atom_sigma, cutoff, **decay), kinds=KINDS, e0="fit", seed=seed,
+                       sigma_force=sigma_force,
                        n_sparse={"Li": n_sparse, "P": min(n_sparse, MOST_P), "S": n_sparse})
 
 
@@ -92,12 +94,14 @@ def _rounded(values):
 
 def settings_table(record, key="all"):
     """Markdown table of a stored comparison: RMSE on held-out frames of forces (group `key`) and energies."""
-    lines = ["| cutoff | half weight | width | orders | points | forces, GAP | ES-GAP less GAP | energies, GAP |",
-             "|:--" * 8 + "|", "| Å | Å | Å | n/l | Li, S | meV/Å | meV/Å | meV/atom |"]
+    lines = ["| cutoff | half weight | width | orders | points | sigma of forces | forces, GAP | ES-GAP less GAP "
+             "| energies, GAP |",
+             "|:--" * 9 + "|", "| Å | Å | Å | n/l | Li, S | meV/Å | meV/Å | meV/Å | meV/atom |"]
     for row in record["rows"]:
         s, rmse, bar = row["settings"], row["rmse"]["GAP"], row["error"]["GAP"]
         cells = [f"{s['cutoff']:.0f}", f"{s['weight']:.1f}" if s["weight"] else "–", f"{s['atom_sigma']:.1f}",
                  f"{s['n_max']}/{s['l_max']}", str(max(row["n_points"])),
+                 f"{1e3 * s.get('sigma_force', FitSettings.sigma_force):.0f}",
                  f"{1e3 * rmse[key]:.0f} ± {1e3 * bar[key]:.0f}",
                  f"{1e3 * row['difference'][key]:+.1f} ± {1e3 * row['difference_error'][key]:.1f}",
                  f"{rmse['energy']:.1f} ± {bar['energy']:.1f}"]
