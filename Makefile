@@ -9,7 +9,7 @@ UV     := uv==0.13.9
 
 export PYTHONWARNINGS :=
 .DELETE_ON_ERROR:
-.PHONY: help book serve test test-slow lint reproduce reproduce-charges reproduce-settings reproduce-training lock clean
+.PHONY: help book pdf serve test test-slow lint reproduce reproduce-charges reproduce-settings reproduce-training lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ book: $(HTML)/index.html  ## build and execute the book, print where it lies
 
 serve: book  ## show the book on http://127.0.0.1:8000 (PORT=...)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(HTML) $(PORT)
+
+pdf: book  ## the whole book in one PDF, _build/book.pdf (needs Debian's chromium)
+	$(BIN)/python _ext/print_book.py $(HTML) _build/book.pdf
 
 lint: $(VENV)/.test  ## ruff over code and chapters
 	$(BIN)/ruff check .
