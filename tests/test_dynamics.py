@@ -94,6 +94,26 @@ def tiny_gap():
     return esgap.fit_gap(esgap.read_frames(esgap.data_path("dft/gen0.xyz"))[:2], settings).calculator
 
 
+def test_a_run_goes_on_where_a_shorter_one_has_ended(atoms, tmp_path):
+    def longer(steps, name, begin=None):
+        return dynamics.run(atoms, lambda: Springs(atoms.positions), replace(SHORT, steps=steps), tmp_path / name,
+                            progress=False, begin=begin)
+
+    whole, first = longer(400, "whole.npz"), longer(150, "first.npz")
+    begin = dynamics.end_state(tmp_path / "first.npz", atoms)
+    assert begin.step == 150
+    rest = longer(400, "rest.npz", begin)
+    np.testing.assert_array_equal(rest.time, whole.time[15:])
+    np.testing.assert_array_equal(rest.conserved, whole.conserved[15:])
+    np.testing.assert_allclose(rest.positions, whole.positions[15:], atol=2e-4)  # each is rounded from its own start
+    same(longer(400, "rest.npz", begin), rest)
+    with pytest.raises(ValueError, match="150 steps already, 150 are asked for"):
+        longer(150, "none.npz", begin)
+    with pytest.raises(ValueError, match="belongs to a run"):
+        longer(400, "rest.npz")
+    assert len(first) == 16
+
+
 def test_energy_is_conserved_to_second_order_in_the_timestep(atoms, tmp_path):
     """NVE: halving the timestep divides the fluctuation of the energy by four."""
     def fluctuation(timestep):

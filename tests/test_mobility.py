@@ -25,7 +25,7 @@ def models(tmp_path, monkeypatch):
     for name in ("gap", "es-gap"):
         (tmp_path / f"{name}.npz").write_text(name)
         write_record(tmp_path / f"{name}.json", {"generation": 3})
-    monkeypatch.setattr(mobility, "load_model", lambda path: Springs())
+    monkeypatch.setattr(mobility, "load_model", lambda path, dtype: Springs())
     write_frames(tmp_path / "start.xyz", [structures.crystal()])
     return tmp_path
 
@@ -39,7 +39,7 @@ def test_the_command_keeps_the_lithium_of_every_run(models, capsys):
     assert run_all(models) == 0
     assert "GAP of generation 3, seed 1: 0.2 ps" in capsys.readouterr().out
     runs = mobility.load_runs(folder=models / "runs")
-    assert {model: [r.seed for r in of] for model, of in runs.items()} == {"GAP": [0, 1], "ES-GAP": [0, 1]}
+    assert {model: [r.seed for r in of] for model, of in runs.items()} == {"GAP": [0, 1, 2], "ES-GAP": [100, 101, 102]}
     kept, (whole,) = runs["GAP"][0], (models / "runs/md").glob("gap-800K-0-*.npz")
     trajectory = dynamics.load_trajectory(whole)
     exact = framework_frame(trajectory)[:, trajectory.numbers == 3]
@@ -66,6 +66,30 @@ def test_what_is_finished_stays_and_models_are_not_mixed(models, capsys):
     assert len({r.about["gap"] for r in mobility.load_runs(folder=models / "runs")["GAP"]}) == 1
     with pytest.raises(FileNotFoundError, match="at 600 K"):
         mobility.load_runs(600.0, folder=models / "runs")
+
+
+def test_a_longer_run_goes_on_where_the_kept_one_has_ended(models, capsys):
+    folder = models / "runs"
+    assert run_all(models, "--seeds", "0") == 0
+    whole, path = mobility.load_runs(folder=folder)["GAP"][0], folder / "gap-800K-0.npz"
+    path.unlink()
+    for rest in (folder / "md").glob("gap-800K-0-*"):
+        rest.unlink()
+    assert run_all(models, "--seeds", "0", "--ps", "0.1") == 0
+    for rest in (folder / "md").glob("gap-800K-0-*"):
+        rest.unlink()  # they are not stored with the book
+    assert run_all(models, "--seeds", "0") == 0
+    joined = mobility.load_run(path)
+    np.testing.assert_array_equal(joined.time, whole.time)
+    np.testing.assert_allclose(joined.paths, whole.paths, atol=1.01 * mobility.GRID)
+    np.testing.assert_allclose(joined.mean.positions, whole.mean.positions, atol=mobility.GRID)
+    assert joined.about["measured"] == pytest.approx(whole.about["measured"], rel=0.1)
+    assert [part["frames"] for part in joined.about["parts"]] == [3, 3]
+    before = path.stat().st_mtime_ns
+    assert run_all(models, "--seeds", "0", "--ps", "0.1") == 0  # the longer one stays
+    assert path.stat().st_mtime_ns == before
+    assert run_all(models, "--seeds", "0", "--single") == 2
+    assert "other settings" in capsys.readouterr().err
 
 
 def test_a_run_made_otherwise_is_taken_if_it_is_of_the_model(models, capsys):

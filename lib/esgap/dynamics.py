@@ -74,30 +74,34 @@ class Trajectory:
         return len(self.time)
 
 
-def run(atoms, make_calculator, settings, output, stop=None, progress=True, inputs=()):
+def run(atoms, make_calculator, settings, output, stop=None, progress=True, inputs=(), begin=None):
     """Run MD from `atoms` (A; momenta are drawn from the seed) and write the trajectory to `output` (.npz).
 
     make_calculator() returns a new ASE calculator of the potential; it is called for each segment. stop(atoms) is
     asked at every stored frame and may return a reason to end the run, in words. What is finished lies in
-    `<output>.segments/` until all is done. inputs: files whose hashes go into the record. -> `Trajectory`
+    `<output>.segments/` until all is done. inputs: files whose hashes go into the record. begin: where an earlier run
+    of fewer steps has ended (`end_state`); its last frame is the first of this one. -> `Trajectory`
     A run that is already finished is read, not repeated; another start or other settings are refused.
     """
-    output = Path(output)
-    about = {"settings": asdict(settings), "start": structure_hash(atoms)}
+    output, first = Path(output), begin.step if begin else 0
+    about = {"settings": asdict(settings), "start": structure_hash(atoms), "begin": first}
+    if first >= settings.steps:
+        raise ValueError(f"the run to go on from has {first} steps already, {settings.steps} are asked for; give more")
     with only_writer(output):
         if output.exists():
             return _checked(output, about)
         folder = output.with_name(output.name + ".segments")
         folder.mkdir(exist_ok=True)
-        n_segments = -(-settings.steps // settings.segment)
-        with tqdm(total=settings.steps, unit="step", disable=not progress, desc=output.stem) as bar:
-            state = _start(atoms, settings)
+        n_segments = -(-(settings.steps - first) // settings.segment)
+        with tqdm(total=settings.steps, unit="step", disable=not progress, desc=output.stem, initial=first) as bar:
+            state = begin or _start(atoms, settings)
             for n in range(n_segments):
                 path = folder / f"{n:06d}.npz"
                 if path.exists():
-                    state = _resumed(path, about, atoms)
+                    _same(path, read_arrays(path)[0], about)
+                    state = end_state(path, atoms)
                 else:
-                    state = _segment(state, make_calculator(), settings, stop, path, about)
+                    state = _segment(state, make_calculator(), settings, stop, path, about, first)
                 bar.update(state.step - bar.n)
                 bar.set_postfix_str(_speed(bar, settings), refresh=False)
                 if state.stopped:
@@ -113,7 +117,9 @@ def _speed(bar, settings):
 
 
 @dataclass(frozen=True, eq=False)
-class _State:
+class State:
+    """All that a run needs to go on."""
+
     atoms: Atoms  # positions and momenta
     rng: np.random.Generator
     step: int = 0
@@ -125,10 +131,10 @@ def _start(atoms, settings):
     rng, atoms = np.random.default_rng(settings.seed), Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     atoms.set_constraint(FixCom())
     thermalize_momenta(atoms, settings.temperature, rng=rng)
-    return _State(atoms, rng)
+    return State(atoms, rng)
 
 
-def _segment(state, calculator, settings, stop, path, about):
+def _segment(state, calculator, settings, stop, path, about, first):
     """Run from `state` to the end of its segment, or to where `stop` ends it, and write it -> state at its end."""
     atoms, rng = state.atoms.copy(), state.rng
     atoms.calc = calculator
@@ -140,7 +146,7 @@ def _segment(state, calculator, settings, stop, path, about):
         for step in range(state.step, end + 1, settings.every):
             if step > state.step:
                 md.run(settings.every)
-            elif step > 0:
+            elif step > first:
                 continue  # the frame that the segment before has ended with
             exchanged = state.exchanged + getattr(md, "transferred_energy", 0.0)
             frames.append((step, atoms.get_positions(), atoms.get_potential_energy(), atoms.get_kinetic_energy(),
@@ -150,49 +156,61 @@ def _segment(state, calculator, settings, stop, path, about):
                 break
     except ValueError as error:  # what the potential says to atoms that have flown apart or into each other
         stopped = f"the potential refuses the atoms: {error}"
-    if not frames and state.step == 0:
+    if not frames and state.step == first:
         raise ValueError(f"{stopped}; there is not even a first frame: start from other atoms")
     if not frames:
         return replace(state, stopped=stopped)
-    new = _State(atoms, rng, frames[-1][0], frames[-1][4], stopped)
+    new = State(atoms, rng, frames[-1][0], frames[-1][4], stopped)
     _write_segment(path, new, frames, about)
     return new
 
 
 def _write_segment(path, state, frames, about):
     names = ("step", "positions", "potential", "kinetic", "exchanged")
-    write_arrays(path, {**about, "rng": state.rng.bit_generator.state, "step": state.step,
-                        "exchanged": state.exchanged, "stopped": state.stopped},
-                 end_positions=state.atoms.get_positions(), end_momenta=state.atoms.get_momenta(),
+    header, end = stored_state(state)
+    write_arrays(path, {**about, **header}, **end,
                  **{name: np.array(x) for name, x in zip(names, zip(*frames, strict=True), strict=True)})
 
 
-def _resumed(path, about, atoms):
+def stored_state(state):
+    """A `State` as it lies in files -> (header as plain values, arrays by name)."""
+    return ({"rng": state.rng.bit_generator.state, "step": state.step, "exchanged": state.exchanged,
+             "stopped": state.stopped},
+            {"end_positions": state.atoms.get_positions(), "end_momenta": state.atoms.get_momenta()})
+
+
+def end_state(path, atoms):
+    """Where the run in the file at `path` has ended -> `State`. atoms: of the run, for elements and cell.
+
+    ValueError if the file does not hold it.
+    """
     header, arrays = read_arrays(path)
-    _same(path, header, about)
+    if "rng" not in header or "end_momenta" not in arrays:
+        raise ValueError(f"{path} does not hold the state at its end, so nothing can go on from there: run it again")
     rng = np.random.default_rng()
     rng.bit_generator.state = header["rng"]
     at_end = Atoms(atoms.numbers, arrays["end_positions"], cell=atoms.cell, pbc=True, constraint=FixCom())
     at_end.set_array("momenta", arrays["end_momenta"])  # as they were: set_momenta would apply the constraint again
-    return _State(at_end, rng, header["step"], header["exchanged"], header["stopped"])
+    return State(at_end, rng, header["step"], header["exchanged"], header["stopped"])
 
 
 def _same(path, header, about):
     for name, value in about.items():
-        if header[name] != value:
-            raise ValueError(f"{path} belongs to a run with {name} {header[name]}, not {value}: remove it, or choose "
-                             "another output")
+        if header.get(name, 0) != value:  # "begin" is young: files without it hold whole runs
+            raise ValueError(f"{path} belongs to a run with {name} {header.get(name, 0)}, not {value}: remove it, or "
+                             "choose another output")
 
 
 def _join(folder, output, about, state, inputs):
     parts = [read_arrays(path)[1] for path in sorted(folder.glob("*.npz"))]
     join = {name: np.concatenate([part[name] for part in parts]) for name in
             ("step", "positions", "potential", "kinetic", "exchanged")}
-    header = {**about, "stopped": state.stopped, "made_by": provenance(inputs, about["settings"]["seed"])}
+    header, end = stored_state(state)
+    header = {**about, **header, "made_by": provenance(inputs, about["settings"]["seed"])}
     start = join["positions"][0]
     # in units of 1e-4 A displacements fit into 32-bit integers, and their differences compress well
     moved = np.round((join["positions"] - start) * 1e4).astype(np.int32)
-    write_arrays(output, header, start=start, displacement=np.diff(moved, axis=0, prepend=moved[:1]),
+    write_arrays(output, header, **end, start=start, displacement=np.diff(moved, axis=0, prepend=moved[:1]),
                  cell=state.atoms.cell.array, numbers=state.atoms.numbers,
                  **{name: join[name] for name in ("step", "potential", "kinetic", "exchanged")})
 

@@ -2,8 +2,9 @@
 
 `python -m esgap conductivity` runs several seeds of stored potentials one after the other (or through dask) and keeps
 of each the paths of the mobile ions in the frame of all other atoms, in steps of 0.01 A (which adds less than 1e-4 A^2
-to a mean square displacement), mean positions of the others, and how sound the run was. Whole trajectories stay in a
-folder beside; they are needed for end points of paths, and are made again by the same command.
+to a mean square displacement), mean positions of the others, how sound the run was, and the state at its end: asked for
+more picoseconds, the command goes on from there. Whole trajectories stay in a folder beside; they are needed for end
+points of paths, and are made again by the same command.
 Units: A, fs, K.
 """
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from .store import data_path, file_hash, only_writer, provenance, read_arrays, r
 
 FOLDER = "runs/mobility"  # of the data
 GRID = 0.01  # A
+OTHER_SEEDS = 100  # between the seeds of the two models
 NEAR = 20.0  # K, a run without thermostat ends up where it does
 
 
@@ -67,6 +69,7 @@ class Task:
     settings: dynamics.MDSettings
     start: str  # extended XYZ
     repeat: tuple = (1, 1, 1)
+    dtype: str = "float64"  # of the products with the sparse points
 
     @property
     def name(self):
@@ -78,30 +81,40 @@ class Task:
 def identity(task):
     """What a run depends on, as plain values."""
     return {"settings": asdict(task.settings), "gap": file_hash(task.model), "repeat": list(task.repeat),
-            "start": file_hash(task.start)}
+            "start": file_hash(task.start), "dtype": task.dtype}
 
 
 def produce(task, folder, element="Li", replace=False, progress=False):
     """Run `task`, or go on with it, and keep its ions in `folder` -> path of the .npz.
 
-    What is finished stays as it is. ValueError if it belongs to another model or other settings, unless `replace`.
+    What is finished stays as it is; a shorter run that is kept already is the beginning of this one. ValueError if it
+    belongs to another model or other settings, unless `replace`.
     """
     output, about = Path(folder) / f"{task.name}.npz", identity(task)
+    atoms, begin = read_frames(task.start)[0] * tuple(task.repeat), None
     whole_trajectory(task, folder).parent.mkdir(parents=True, exist_ok=True)
     with only_writer(output):
         if output.exists():
             header = read_arrays(output)[0]
-            if all(header[key] == value for key, value in about.items()):
-                return output
-            if not replace:
+            if _is_beginning(header, about):
+                if header["stopped"] or header["step"] >= task.settings.steps:
+                    return output
+                begin = dynamics.end_state(output, atoms)
+            elif not replace:
                 raise ValueError(f"{output} is of another model or has other settings: give --replace to make it anew, "
                                  "or choose another folder")
-        atoms = read_frames(task.start)[0] * tuple(task.repeat)
-        run = dynamics.run(atoms, partial(load_model, task.model), task.settings, whole_trajectory(task, folder),
-                           Trust().watch(atoms), progress, [task.model, task.start])
-        keep(run, output, element, model=task.label, inputs=[task.model, task.start],
+        whole = whole_trajectory(task, folder, begin.step if begin else 0)
+        run = dynamics.run(atoms, partial(load_model, task.model, dtype=np.dtype(task.dtype)), task.settings, whole,
+                           Trust().watch(atoms), progress, [task.model, task.start], begin)
+        keep(run, output, element, [task.model, task.start], whole, after=begin is not None, model=task.label,
              generation=read_record(Path(task.model).with_suffix(".json")).get("generation"), **about)
     return output
+
+
+def _is_beginning(header, about):
+    """Whether a kept run is the one that `about` describes, or the first part of it."""
+    kept = {**header, "settings": {**header["settings"], "steps": about["settings"]["steps"]}}
+    return "step" in header and all(kept.get(key) == value for key, value in about.items())
 
 
 def take(model, label, trajectory, folder):
@@ -121,26 +134,62 @@ def take(model, label, trajectory, folder):
     return Path(folder) / name
 
 
-def whole_trajectory(task, folder):
-    """Where all atoms of a run are kept; its name tells the model, so that models are not mixed."""
-    return Path(folder) / "md" / f"{task.name}-{file_hash(task.model)[:8]}.npz"
+def whole_trajectory(task, folder, first=0):
+    """Where all atoms of a run from step `first` on are kept; the name tells the model, so that none are mixed."""
+    part = f"-from{first}" if first else ""
+    return Path(folder) / "md" / f"{task.name}-{file_hash(task.model)[:8]}{part}.npz"
 
 
-def keep(run, output, element="Li", inputs=(), **about):
-    """Write the mobile ions of a `dynamics.Trajectory` to `output` (.npz)."""
+def keep(run, output, element="Li", inputs=(), whole=None, after=False, **about):
+    """Write the mobile ions of a `dynamics.Trajectory` to `output` (.npz).
+
+    whole: file of the trajectory, from which the state at the end is kept, too; after: the run goes on where the one
+    in `output` has ended, and is added to it.
+    """
     last = len(run) - bool(run.stopped)  # the frame that was not to be trusted
     positions = framework_frame(run, element)[:last]
     ions = np.flatnonzero(run.atoms(0).symbols == element)
-    steps = np.round(positions[:, ions] / GRID).astype(np.int32)
     try:
         slope = asdict(drift(run))
     except ValueError:  # too short to tell
         slope = {"value": None, "error": None}
-    measured = float(run.temperature[len(run) // 10:].mean())
-    header = {**about, "drift": slope["value"], "drift_error": slope["error"], "measured": measured,
-              "stopped": run.stopped, "made_by": provenance(inputs, run.settings.seed)}
-    write_arrays(output, header, start=steps[0], moved=np.diff(steps, axis=0).astype(np.int16), ions=ions,
-                 time=run.time[:last], mean=positions.mean(0), numbers=run.numbers, cell=run.cell)
+    part = {"frames": last, "drift": slope["value"], "drift_error": slope["error"],
+            "measured": float(run.temperature[len(run) // 10 if not after else 0:].mean())}
+    arrays = {"steps": np.round(positions[:, ions] / GRID).astype(np.int32), "time": run.time[:last],
+              "mean": positions[1 if after and last > 1 else 0:].mean(0)}  # a joint frame counts once
+    parts = [part]
+    if after:
+        parts, arrays = _joined(output, part, arrays)
+    state, end = dynamics.stored_state(dynamics.end_state(whole, run.atoms(0))) if whole else ({}, {})
+    header = {**state, **about, **_summary(parts), "parts": parts, "stopped": run.stopped,
+              "made_by": provenance(inputs, run.settings.seed)}
+    steps = arrays.pop("steps")
+    write_arrays(output, header, **end, **arrays, start=steps[0], moved=np.diff(steps, axis=0).astype(np.int16),
+                 ions=ions, numbers=run.numbers, cell=run.cell)
+
+
+def _joined(output, part, arrays):
+    """A kept run and one that goes on where it has ended -> their parts and arrays as one."""
+    header, old = read_arrays(output)
+    steps = np.concatenate([old["start"][None], old["start"] + np.cumsum(old["moved"], axis=0, dtype=np.int64)])
+    shift = steps[-1] - arrays["steps"][0]  # both frames are the same, in the frame of another beginning
+    n, m = len(steps), part["frames"] - 1
+    moved = shift.mean(0) * GRID  # of all ions alike, but for rounding
+    return [*header["parts"], part], {
+        "steps": np.concatenate([steps, arrays["steps"][1:] + shift]),
+        "time": np.concatenate([old["time"], arrays["time"][1:]]),
+        "mean": (n * old["mean"] + m * (arrays["mean"] + moved)) / (n + m)}
+
+
+def _summary(parts):
+    """Measured temperature and drift of a run from those of its parts, weighted by their lengths."""
+    frames = np.array([p["frames"] for p in parts], float)
+    share = frames / frames.sum()
+    out = {"measured": float(share @ [p["measured"] for p in parts]), "drift": None, "drift_error": None}
+    if all(p["drift"] is not None for p in parts):
+        out["drift"] = float(share @ [p["drift"] for p in parts])
+        out["drift_error"] = float(np.sqrt(share**2 @ np.square([p["drift_error"] for p in parts])))
+    return out
 
 
 def load_run(path):
@@ -179,9 +228,12 @@ def load_runs(temperature=800.0, repeat=(1, 1, 1), folder=None):
 def add_conductivity_arguments(parser):
     parser.add_argument("--models", nargs=2, default=["gap", "es-gap"], metavar=("GAP", "ES-GAP"),
                         help="names or paths of stored models (default: gap es-gap)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="a run each (default 0 1)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run each (default 0 1 2); those of "
+                        f"the second model are {OTHER_SEEDS} more, so that the runs of both are independent")
     parser.add_argument("--temperatures", type=float, nargs="+", default=[800.0], help="K (default 800)")
-    parser.add_argument("--ps", type=float, default=100.0, help="length of a run (default 100 ps)")
+    parser.add_argument("--ps", type=float, default=100.0, help="length of a run (default 100 ps); runs that are "
+                        "kept and shorter go on")
+    parser.add_argument("--single", action="store_true", help="products with the sparse points in single precision")
     parser.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1), help="repeat the cell, e.g. 2 2 1")
     parser.add_argument("--start", help="extended XYZ to start from (default: data/crystal.xyz)")
     parser.add_argument("--folder", help="where runs are kept (default data/runs/mobility)")
@@ -203,9 +255,10 @@ def conductivity_command(args):
         return 0
     start, every = str(args.start or data_path("crystal.xyz")), dynamics.MDSettings.every
     steps = every * round(1e3 * args.ps / (dynamics.MDSettings.timestep * every))
-    tasks = [Task(str(model_path(model)), label, dynamics.MDSettings(steps, temperature, seed=seed), start,
-                  tuple(args.repeat)) for temperature in args.temperatures for seed in args.seeds
-             for model, label in zip(args.models, LABELS.values(), strict=True)]
+    tasks = [Task(str(model_path(model)), label, dynamics.MDSettings(steps, temperature, seed=seed + OTHER_SEEDS * k),
+                  start, tuple(args.repeat), "float32" if args.single else "float64")
+             for temperature in args.temperatures for seed in args.seeds
+             for k, (model, label) in enumerate(zip(args.models, LABELS.values(), strict=True))]
     if args.workers == 0 and args.scheduler is None:
         outputs = [produce(task, folder, replace=args.replace, progress=True) for task in tasks]
     else:
