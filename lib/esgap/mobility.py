@@ -153,10 +153,11 @@ def keep(run, output, element="Li", inputs=(), whole=None, after=False, **about)
         slope = asdict(drift(run))
     except ValueError:  # too short to tell
         slope = {"value": None, "error": None}
-    part = {"frames": last, "drift": slope["value"], "drift_error": slope["error"],
-            "measured": float(run.temperature[len(run) // 10 if not after else 0:].mean())}
+    new = int(after and last > 1)  # the first of the new frames: a joint one counts once
+    part = {"frames": last - new, "drift": slope["value"], "drift_error": slope["error"],
+            "measured": float(run.temperature[new or len(run) // 10:].mean())}
     arrays = {"steps": np.round(positions[:, ions] / GRID).astype(np.int32), "time": run.time[:last],
-              "mean": positions[1 if after and last > 1 else 0:].mean(0)}  # a joint frame counts once
+              "mean": positions[new:].mean(0)}
     parts = [part]
     if after:
         parts, arrays = _joined(output, part, arrays)
@@ -173,7 +174,7 @@ def _joined(output, part, arrays):
     header, old = read_arrays(output)
     steps = np.concatenate([old["start"][None], old["start"] + np.cumsum(old["moved"], axis=0, dtype=np.int64)])
     shift = steps[-1] - arrays["steps"][0]  # both frames are the same, in the frame of another beginning
-    n, m = len(steps), part["frames"] - 1
+    n, m = len(steps), part["frames"]
     moved = shift.mean(0) * GRID  # of all ions alike, but for rounding
     return [*header["parts"], part], {
         "steps": np.concatenate([steps, arrays["steps"][1:] + shift]),
