@@ -67,6 +67,24 @@ def test_a_generation_is_fitted_once_unless_its_frames_change(loop, frames, monk
     assert calls == [8, 13, 18] * 2
 
 
+def test_steps_are_what_changed_since_the_generation_before_on_the_same_frames(loop, frames, monkeypatch):
+    learning.learning_command(loop)
+    first, second, _ = store.read_record(loop.output)["generations"]
+    assert "step" not in first["sets"]["test-a"]
+    assert "step" not in second["sets"]["ahead"]
+    test, errors = frames[18:], []
+    for n in (8, 13):
+        fit = esgap.fit_gap(validation.mark_short_contacts(frames[:n]), SETTINGS)
+        errors.append(validation.held_out_errors(test, fit.calculator))
+    step = errors[1].minus(errors[0])
+    assert second["sets"]["test-a"]["step"]["GAP"]["Li"] == pytest.approx(step.value["Li"], abs=2e-6)
+    assert second["sets"]["test-a"]["step_error"]["GAP"]["Li"] == pytest.approx(step.error["Li"], abs=2e-6)
+    whole = store.read_record(loop.output)["generations"]
+    store.write_record(loop.output, {"generations": whole[:2]})  # as after a kill
+    learning.learning_command(loop)
+    assert store.read_record(loop.output)["generations"] == whole
+
+
 def test_stoichiometric_weights_make_the_elements_count_alike(frames):
     sigma = learning.stoichiometric(frames, 0.05)
     sums = [n / sigma[s] ** 2 for s, n in (("Li", 14), ("P", 6), ("S", 22))]

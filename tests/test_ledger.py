@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import esgap
-from esgap import frenkel_summary, ledger
+from esgap import found_potentials, frenkel_summary, ledger, store
 from esgap.claims import claim, load_claims
 from esgap.verdicts import FAILS, HOLDS, UNDECIDED, Number, Verdict, decided
 
@@ -76,6 +76,22 @@ def test_locality_numbers_belong_together(verdicts):
     changes = {n.what: n.value for n in verdicts["baseline-locality"].numbers}
     assert len(changes) == 6
     assert min(changes.values()) > -100
+
+
+@pytest.mark.parametrize(("before", "now", "holds"), [(100, 99, HOLDS), (100, 80, FAILS), (100, 95, UNDECIDED),
+                                                      (100, 101, HOLDS)])
+def test_errors_have_converged_if_a_generation_changes_them_by_less_than_a_twentieth(before, now, holds, monkeypatch):
+    both = {m: {"all": 1e-3 * now, "energy": now} for m in ("GAP", "ES-GAP")}
+    error = {m: {"all": 1e-3, "energy": 1.0} for m in both}
+    step = {m: {"all": 1e-3 * (now - before), "energy": now - before} for m in both}
+    entry = {"rmse": both, "error": error, "step": step, "step_error": error}
+    monkeypatch.setattr(found_potentials, "read_record", lambda path: {
+        "generations": [{"generation": 6, "sets": {"test-800K": entry}}]} if path.name == "learning.json" else
+        store.read_record(path))
+    found = found_potentials.convergence()
+    assert [h for text, h in found.statements if "falls" in text] == [holds] * 4
+    assert found.numbers[0].value == pytest.approx(now - before)
+    assert [h for text, h in found.statements if "below" in text] == [FAILS] * 2  # 0.1 eV/A is more
 
 
 def test_frenkel_numbers_are_those_of_the_stored_sweeps(verdicts):

@@ -16,6 +16,8 @@ from .verdicts import Number, Verdict, decided, spread, standard_error
 NEAR, FAR = 3.0, 5.8  # A, frozen radii: well within a cutoff, and the longest at which the test covers all elements
 WINDOW = 0.6          # A
 N_BOOTSTRAP = 200
+TEST = "test-800K"    # frames of independent MD
+RESTS = 0.05          # an error that a generation changes by less has stopped improving
 LABEL = "python -m esgap label frames.xyz data/dft/{}.xyz"
 
 
@@ -93,15 +95,41 @@ def sulfur_charges():
                    LABEL.format("gen0"))
 
 
-def _ahead():
-    """Of `python -m esgap learning`: rows tested on frames not trained on, (generation, that set's entry)."""
-    record = read_record(data_path("runs/learning.json"))
-    return [(row["generation"], row["sets"]["ahead"]) for row in record["generations"] if "ahead" in row["sets"]]
+def _tested():
+    """Of the last generation in `python -m esgap learning`: what was found on frames that neither model has seen.
+
+    Those of independent MD if there are any, else those of a generation ahead.
+    """
+    rows = read_record(data_path("runs/learning.json"))["generations"]
+    if TEST in rows[-1]["sets"]:
+        return rows[-1]["sets"][TEST]
+    return [row["sets"]["ahead"] for row in rows if "ahead" in row["sets"]][-1]
+
+
+def convergence():
+    """What the last generation has changed on independent MD; how large force errors are beside the locality error."""
+    last = read_record(data_path("runs/learning.json"))["generations"][-1]
+    entry = last["sets"].get(TEST, {})
+    if "step" not in entry:
+        raise FileNotFoundError(f"no errors on {TEST} before and after a generation: run `python -m esgap learning`")
+    crystal = read_frames(data_path("crystal.xyz"))[0]
+    band, bar = map(float, locality.by_composition(list(_locality_curves()[0].values()), crystal).at(FAR))
+    numbers, statements = [], []
+    for m in ("GAP", "ES-GAP"):
+        for key, what, scale, unit in (("all", "forces", 1e3, "meV/Å"), ("energy", "energies", 1, "meV/atom")):
+            step, error, now = (entry[k][m][key] for k in ("step", "step_error", "rmse"))
+            numbers.append(Number(f"{m}, {what}, generation {last['generation'] - 1} to {last['generation']}",
+                                  scale * step, scale * error, unit))
+            statements.append((f"{m}: error of {what} falls by less than {100 * RESTS:.0f} %",
+                               decided(RESTS * (now - step) + step, error)))
+        statements.append((f"{m}: error of forces below the locality error at {FAR} Å",
+                           decided(band - entry["rmse"][m]["all"], float(np.hypot(bar, entry["error"][m]["all"])))))
+    return Verdict(claim("convergence"), tuple(numbers), tuple(statements), "python -m esgap learning")
 
 
 def average_error():
-    """Force RMSE of both models on the frames of a generation that neither had seen; paired errors over frames."""
-    _, entry = _ahead()[-1]
+    """Force RMSE of both models on frames that neither had seen; paired errors over frames."""
+    entry = _tested()
     numbers = [Number(m, 1e3 * entry["rmse"][m]["all"], 1e3 * entry["error"][m]["all"], "meV/Å")
                for m in ("GAP", "ES-GAP")]
     d, bar = entry["difference"]["all"], entry["difference_error"]["all"]
@@ -112,7 +140,7 @@ def average_error():
 
 def element_errors():
     """ES-GAP's force RMSE less GAP's by element, on the same frames."""
-    _, entry = _ahead()[-1]
+    entry = _tested()
     d, bar = entry["difference"], entry["difference_error"]
     numbers = [Number(f"{e}, ES-GAP less GAP", 1e3 * d[e], 1e3 * bar[e], "meV/Å") for e in locality.ELEMENTS]
     statements = (("worse for S", decided(d["S"], bar["S"])), ("better for Li", decided(-d["Li"], bar["Li"])),

@@ -51,15 +51,27 @@ def ordinary(frames):
     return [a for a in mark_short_contacts(frames) if a.info.get("config_type") not in KINDS]
 
 
-def compared(calculators, sets):
-    """{set: {"n_frames", "rmse", "error", "difference", "difference_error"}} for both models on sets of frames."""
-    out = {}
-    for name, frames in sets.items():
-        errors = {m: held_out_errors(frames, calculators[m]) for m in NAMES}
-        less = errors["ES-GAP"].minus(errors["GAP"])
-        out[name] = {"n_frames": len(frames), "rmse": {m: _rounded(e.rmse) for m, e in errors.items()},
-                     "error": {m: _rounded(e.error) for m, e in errors.items()},
+def errors_on(calculators, sets):
+    """Errors of both models on sets of labelled frames -> {set: {model: `validation.Errors`}}."""
+    return {name: {m: held_out_errors(frames, calculators[m]) for m in NAMES} for name, frames in sets.items()}
+
+
+def compared(errors, before=None):
+    """What a record keeps of `errors_on`: {set: {"n_frames", "rmse", "error", "difference", "difference_error"}}.
+
+    Differences are ES-GAP less GAP. before: errors of an earlier fit on some of the sets; there "step" and "step_error"
+    are what each model has changed by since. All errors of differences are of the same frames, resampled together.
+    """
+    out, before = {}, before or {}
+    for name, of in errors.items():
+        less = of["ES-GAP"].minus(of["GAP"])
+        out[name] = {"n_frames": of["GAP"].n_frames, "rmse": {m: _rounded(e.rmse) for m, e in of.items()},
+                     "error": {m: _rounded(e.error) for m, e in of.items()},
                      "difference": _rounded(less.value), "difference_error": _rounded(less.error)}
+        if name in before:
+            steps = {m: e.minus(before[name][m]) for m, e in of.items()}
+            out[name] |= {"step": {m: _rounded(d.value) for m, d in steps.items()},
+                          "step_error": {m: _rounded(d.error) for m, d in steps.items()}}
     return out
 
 
@@ -123,19 +135,24 @@ def learning_command(args):
     files = labelled_files(args.folder, args.initial)
     tests = {path.stem: read_frames(path) for path in args.tests}
     with only_writer(args.output):
-        done, frames = {}, []
-        for row in read_record(args.output)["generations"] if args.output.exists() else []:
-            done[row["generation"]] = row
-        rows = []
+        stored = read_record(args.output)["generations"] if args.output.exists() else []
+        done = {row["generation"]: row for row in stored}
+        frames, rows, before = [], [], {}
         for g, path in enumerate(tqdm(files, "generations")):
-            frames += read_frames(path)
+            known = frames
+            frames = known + read_frames(path)
             ahead = read_frames(files[g + 1]) if g + 1 < len(files) else None
             made_of = {p.name: file_hash(p) for p in (*files[:g + 2], *args.tests)}
-            if done.get(g, {}).get("made_of") != made_of:
+            if done.get(g, {}).get("made_of") == made_of:
+                before = {}
+            else:
+                if known and tests and not before:  # the record has their means only
+                    before = errors_on(fitted_pair(known)[1], tests)
                 sets = {"train": ordinary(frames), **({"ahead": ordinary(ahead)} if ahead else {}), **tests}
-                _, calculators, _ = fitted_pair(frames, progress=True)
+                errors = errors_on(fitted_pair(frames, progress=True)[1], sets)
                 done[g] = {"generation": g, "n_train": len(frames), "made_of": made_of,
-                           "sets": compared(calculators, sets)}
+                           "sets": compared(errors, before)}
+                before = {name: errors[name] for name in tests}
             rows.append(done[g])
             write_record(args.output, {"generations": rows}, [*files, *args.tests], SETTINGS.seed,
                          "python -m esgap learning")
@@ -166,7 +183,7 @@ def weights_command(args):
             fits, calculators, _ = fitted_pair(frames, replace(SETTINGS, sigma_force=sigma), design=design)
             design = fits["GAP"].design
             rows.append({"name": name, "sigma_force": sigma,
-                         "sets": compared(calculators, {"train": ordinary(frames), **tests})})
+                         "sets": compared(errors_on(calculators, {"train": ordinary(frames), **tests}))})
         write_record(args.output, {"n_train": len(frames), "rows": rows}, [*files, *args.tests], SETTINGS.seed,
                      "python -m esgap weights")
     return 0

@@ -15,6 +15,7 @@ TESTS = {
     "locality-element": found_potentials.locality_element,
     "baseline-locality": found_potentials.baseline_locality,
     "sulfur-charges": found_potentials.sulfur_charges,
+    "convergence": found_potentials.convergence,
     "average-error": found_potentials.average_error,
     "element-errors": found_potentials.element_errors,
     "barrier-transfer": found_mobility.barrier_transfer,
