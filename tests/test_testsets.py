@@ -77,7 +77,7 @@ def stiff(tmp_path_factory):
     soap = esgap.Soap(4, 3, 0.6, 5.0, cutoff_dexp=4, cutoff_scale=2.5)
     fit = esgap.fit_gap(frames, esgap.FitSettings(soap, n_sparse=50, e0="fit"))
     path = tmp_path_factory.mktemp("models") / "stiff.npz"
-    esgap.save_model(path, GAP(fit.model))
+    esgap.save_model(path, GAP(fit.model), generation=2)
     return path
 
 
@@ -95,6 +95,6 @@ def test_the_command_makes_the_same_frames_again(stiff, tmp_path, monkeypatch):
     frames = store.read_frames(tmp_path / "out.xyz")
     assert [a.info["name"] for a in frames] == ["test1-stiff-0-00", "test1-stiff-0-01", "test1-stiff-1-00",
                                                 "test1-stiff-1-01"]
-    assert all(a.calc is None for a in frames)
+    assert all(a.calc is None and a.info["model_generation"] == 2 for a in frames)
     assert main(["testset", "volume", str(tmp_path / "volumes.xyz")]) == 0
     assert len(store.read_frames(tmp_path / "volumes.xyz")) == len(testsets.VOLUMES)

@@ -102,6 +102,22 @@ def generations_table(records, generations):
     return "\n".join(lines)
 
 
+def sets_table(row, names):
+    """Markdown table of one generation of a record: errors on the sets in `names` ({set: what it is called}).
+
+    Forces in meV/A, energies in meV/atom; sets that the record does not have are left out.
+    """
+    lines = ["| frames | number | forces, GAP | ES-GAP | ES-GAP less GAP | energies, GAP | ES-GAP |", "|:--" * 7 + "|"]
+    for name in (name for name in names if name in row["sets"]):
+        entry = row["sets"][name]
+        forces = [f"{1e3 * entry['rmse'][m]['all']:.1f} ± {1e3 * entry['error'][m]['all']:.1f}" for m in NAMES]
+        energies = [f"{entry['rmse'][m]['energy']:.2f} ± {entry['error'][m]['energy']:.2f}" for m in NAMES]
+        less = f"{1e3 * entry['difference']['all']:+.1f} ± {1e3 * entry['difference_error']['all']:.1f}"
+        cells = [names[name], str(entry["n_frames"]), *forces, less, *energies]
+        lines.append("| " + " | ".join(c.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}") for c in cells) + " |")
+    return "\n".join(lines)
+
+
 def weights_table(record, name):
     """Markdown table of a record of `python -m esgap weights`: force errors in meV/A on the set `name`, by element."""
     keys = ("all", "Li", "P", "S")

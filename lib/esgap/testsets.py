@@ -22,7 +22,7 @@ from .ends import check_ends
 from .hops import end_points, find_hops
 from .models import LABELS, load_model, model_path
 from .sampling import Trust, spaced
-from .store import only_writer, write_frames
+from .store import only_writer, read_record, write_frames
 from .structures import crystal, monte_carlo_lithium
 
 SEED = 20261201  # of the runs; the training loop's are from 20261123 to some thousands more
@@ -177,6 +177,9 @@ def testset_command(args):
             name = f"test{args.temperature:.0f}"
             frames = (md_frames(runs, args.frames, TestRuns.warm_up, name) if args.set == "md" else
                       hop_frames(runs, {Path(m).stem: load_model(m) for m in args.models}, args.hops))
+            of = {Path(m).stem: read_record(model_path(m).with_suffix(".json")).get("generation") for m in args.models}
+            for atoms in (a for a in frames if of[a.info["model"]] is not None):
+                atoms.info["model_generation"] = of[atoms.info["model"]]
         write_frames(args.output, frames)
     grid = " --kpts 2 2 2" if args.set == "volume" else ""  # the density rule would take more points in small cells
     print(f"{args.output}: {len(frames)} frames; label them with: python -m esgap label {args.output} OUT.xyz{grid}")
