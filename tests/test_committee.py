@@ -36,6 +36,7 @@ def members(fit, frames, baseline):
 def test_predictions_are_those_of_the_members(fit, frames, members, baseline):
     energies, forces = members.predict(fit.design, frames[10:])
     assert energies.shape == (4, 4)
+    np.testing.assert_allclose(members.energies(frames[10:]), energies, atol=1e-7)
     for k in (0, 3):
         calc = members.member(k)
         for n, atoms in enumerate(frames[10:]):

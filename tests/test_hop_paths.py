@@ -8,7 +8,7 @@ from esgap import found_mobility, hop_paths, hops, verdicts
 from esgap.__main__ import main
 from esgap.claims import claim
 from esgap.store import labelled, read_frames, read_record, write_frames, write_record
-from path_cases import Surface, double_well, one_at
+from path_cases import CENTRE, Surface, double_well, one_at
 from test_hops import trajectory
 
 HEIGHT = {"gap": 0.2, "es-gap": 0.3}  # eV
@@ -61,6 +61,28 @@ def test_barriers_of_both_models_on_both_paths(folder, capsys):
     table = hop_paths.barrier_table(pairs)
     assert table.count("\n") == 1 + 2 * 4
     assert "| hop-0 | ES-GAP | 2.0 | GAP | 0.200 | 0.200 |" in table
+
+
+def test_bars_are_the_scaled_spread_of_a_committee_above_the_first_image(folder, monkeypatch):
+    """Two members that differ by 0.1 eV at the top of the barrier and by a constant everywhere."""
+    class Two:
+        def energies(self, images):
+            x = np.array([a.positions[0, 0] for a in images]) - CENTRE[0]
+            return np.array([1.0 - 0.05 * (1 - x**2), 5.0 + 0.05 * (1 - x**2)])
+
+        def __len__(self):
+            return 2
+
+    monkeypatch.setattr(hop_paths, "stored_committees", lambda models: {"GAP": (Two(), 3.0)})
+    assert find(folder) == 0
+    hop = hop_paths.load_paths(folder).hops[0]
+    for path_of in ("GAP", "ES-GAP"):
+        p = hop.profiles["GAP", path_of]
+        assert p.bars[0] == 0
+        assert p.forward_error == pytest.approx(3 * 0.1 / np.sqrt(2), rel=0.01)
+        assert hop.profiles["ES-GAP", path_of].bars is None
+    assert "0.200 ± 0.21" in hop_paths.barrier_table([hop])
+    assert read_record(folder / "paths.json")["committees"] == {"GAP": {"members": 2, "scale": 3.0}}
 
 
 def test_what_is_finished_is_read_and_other_models_are_refused(folder, capsys):

@@ -53,6 +53,12 @@ class Committee:
             forces.append(-rows[1:].T.reshape(len(self), len(atoms), 3))
         return np.array(energies).T, forces
 
+    def energies(self, frames):
+        """Energies (members, n_frames) in eV without the baseline, which all members share and which cancels in the
+        differences between them."""
+        return np.array([[member.get_potential_energy(a.copy()) for a in frames]
+                         for member in map(self.member, range(len(self)))])
+
     def save(self, path, model_path):
         """To .npz; only with the model at `model_path`, of which it keeps the hash, can it be read."""
         write_arrays(path, {"format": "esgap committee 1", "model": file_hash(model_path)},

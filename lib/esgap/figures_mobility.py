@@ -82,9 +82,9 @@ def barriers(rows, ax):
             own = p.label == p.path_of
             label = p.label if own else f"{p.label}, path of {p.path_of}"
             x = n + {"GAP": -0.15, "ES-GAP": 0.15}.get(p.path_of, 0.0)
-            ax.plot(x, p.forward, ls="none", marker=MODEL_MARKERS.get(p.label, "D"), ms=8,
-                    color=MODEL_COLOURS.get(p.label, "k"), mfc=None if own else "white",
-                    label=None if label in seen else label)
+            ax.errorbar(x, p.forward, yerr=None if p.bars is None else p.forward_error, ls="none", ms=8, capsize=3,
+                        marker=MODEL_MARKERS.get(p.label, "D"), color=MODEL_COLOURS.get(p.label, "k"),
+                        mfc=None if own else "white", label=None if label in seen else label)
             seen.add(label)
     ax.set_xticks(range(len(rows)), list(rows))
     ax.set(ylabel="barrier, forward (eV)", ylim=(0, None))

@@ -7,13 +7,14 @@ record `paths.json` holds energies of both models on both paths, and what could 
 Units: A, eV.
 """
 import contextlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
 from .barriers import NEBSettings, find_path
+from .committee import Committee
 from .dynamics import load_trajectory
 from .hops import end_points, find_hops
 from .models import LABELS, load_model, model_path
@@ -110,10 +111,35 @@ def write_ends(trajectories, n, output, repeat=(1, 1, 1), element="Li", shortest
     write_frames(output, frames)
 
 
-def find_all(folder, models, settings=None, max_steps=500, progress=True):
+def stored_committees(models, calibration=None):
+    """Committees beside stored models, and how many times their spread errors are -> {label: (`Committee`, scale)}.
+
+    models: {label: path of .npz}; calibration: path of the record of `python -m esgap committee`. A model without a
+    committee of its own is left out.
+    """
+    calibration = data_path("runs/committee.json") if calibration is None else calibration
+    files = {label: Path(path).with_suffix(".committee.npz") for label, path in models.items()}
+    if not calibration.exists():
+        return {}
+    scales = {label: of["scale"] for label, of in read_record(calibration)["models"].items()}
+    return {label: (Committee.load(file, models[label]), scales[label]) for label, file in files.items()
+            if file.exists() and label in scales}
+
+
+def with_bars(profile, images, committees):
+    """The `Profile` with standard errors of its relative energies, if there is a committee of its potential."""
+    if profile.label not in committees:
+        return profile
+    committee, scale = committees[profile.label]
+    energies = committee.energies(images)
+    return replace(profile, bars=scale * (energies - energies[:, :1]).std(0, ddof=1))
+
+
+def find_all(folder, models, settings=None, max_steps=500, progress=True, committees=None):
     """Paths of both models between the ends in `folder`, and the record of all -> dict of the record.
 
-    models: {label: path of .npz}. What is finished is read; what cannot be done is told in the record.
+    models: {label: path of .npz}. committees: as of `stored_committees`. What is finished is read; what cannot be done
+    is told in the record.
     """
     folder, settings = Path(folder), settings or NEBSettings()
     ends = {a.info["name"]: a for a in read_frames(folder / "ends.xyz")}
@@ -136,12 +162,14 @@ def find_all(folder, models, settings=None, max_steps=500, progress=True):
                        for a in found.images]
             for other, calculator in calculators.items():
                 p = found.profile if other == label else evaluate(found, calculator, other)
-                profiles.append({"hop": name, **asdict(p)})
+                profiles.append({"hop": name, **asdict(with_bars(p, found.images, committees or {}))})
     if images:
         write_frames(folder / "images.xyz", images)
     generations = {read_record(Path(path).with_suffix(".json")).get("generation") for path in models.values()}
     record = {"profiles": profiles, "failed": failed, "settings": asdict(settings),
               "generation": generations.pop() if len(generations) == 1 else None,
+              "committees": {label: {"members": len(committee), "scale": scale}
+                             for label, (committee, scale) in (committees or {}).items()},
               "models": {label: file_hash(path) for label, path in models.items()}}
     with only_writer(folder / "paths.json"):
         return write_record(folder / "paths.json", record, [folder / "ends.xyz", *models.values()])
@@ -158,7 +186,8 @@ def load_paths(folder=None):
         for p in record["profiles"]:
             if p["hop"] == name:
                 arrays = (np.array(p[x]) for x in ("coordinate", "energies", "slopes"))
-                profiles[p["label"], p["path_of"]] = Profile(*arrays, p["label"], p["path_of"])
+                bars = np.array(p["bars"]) if p.get("bars") else None
+                profiles[p["label"], p["path_of"]] = Profile(*arrays, p["label"], p["path_of"], bars)
         for label in {path_of for _, path_of in profiles}:
             path = load_path(folder / f"{name}-{label.lower()}.xyz")
             images[label] = path.images
@@ -228,7 +257,8 @@ def barrier_table(hops):
     """Markdown table of barriers (forward and reverse, eV) of every potential on either path."""
     rows = ["| hop | path of | Å | energies of | forward (eV) | reverse (eV) |", "|:--|:--|--:|:--|--:|--:|"]
     for h in hops:
-        rows += [f"| {h.name} | {path_of} | {p.coordinate[-1]:.1f} | {label} | {p.forward:.3f} | {p.reverse:.3f} |"
+        rows += [f"| {h.name} | {path_of} | {p.coordinate[-1]:.1f} | {label} | {p.forward:.3f}"
+                 f"{'' if p.bars is None else f' ± {p.forward_error:.3f}'} | {p.reverse:.3f} |"
                  for (label, path_of), p in sorted(h.profiles.items(), key=lambda item: item[0][::-1])]
     return "\n".join(rows)
 
@@ -262,7 +292,8 @@ def paths_command(args):
             raise ValueError(f"there is no {ends} yet: give --trajectory, whose hops are taken")
         write_ends(args.trajectory, args.hops, ends, tuple(args.repeat), shortest=args.shortest)
     models = {label: str(model_path(name)) for name, label in zip(args.models, LABELS.values(), strict=True)}
-    find_all(folder, models, NEBSettings(args.images, args.fmax, tolerance=args.tolerance), args.max_steps)
+    find_all(folder, models, NEBSettings(args.images, args.fmax, tolerance=args.tolerance), args.max_steps,
+             committees=stored_committees(models))
     found = load_paths(folder)
     print(*(p for h in found.hops for p in h.profiles.values()), sep="\n")
     for name, label, reason in found.failed:

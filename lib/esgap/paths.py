@@ -27,6 +27,7 @@ class Profile:
     slopes: np.ndarray  # (n,) eV/A, dE/ds
     label: str  # whose energies
     path_of: str  # whose path
+    bars: np.ndarray | None = None  # (n,) eV, standard errors of `relative` from a committee, if there is one
 
     @property
     def relative(self):
@@ -42,6 +43,11 @@ class Profile:
     def forward(self):
         """eV"""
         return float(self.energies.max() - self.energies[0])
+
+    @property
+    def forward_error(self):
+        """eV, standard error of `forward`; nan if it is not known"""
+        return float("nan") if self.bars is None else float(self.bars[self.highest])
 
     @property
     def reverse(self):
@@ -62,7 +68,8 @@ class Profile:
 
     def __str__(self):
         own = "" if self.label == self.path_of else f" on the path of {self.path_of}"
-        text = (f"{self.label}{own}: forward {self.forward:.3f} eV, reverse {self.reverse:.3f} eV, highest image "
+        bar = "" if self.bars is None else f" +- {self.forward_error:.3f}"
+        text = (f"{self.label}{own}: forward {self.forward:.3f}{bar} eV, reverse {self.reverse:.3f} eV, highest image "
                 f"{self.highest} of 0 to {len(self.energies) - 1}, {self.coordinate[-1]:.2f} A")
         return text + (f"; minimum at image {', '.join(map(str, self.minima))}" if self.minima else "")
 
