@@ -69,7 +69,7 @@ class TestRuns:
 
 def md_frames(runs, n_frames, warm_up=2.0, name="test"):
     """n_frames of the trajectories `runs` {(model, run): `dynamics.Trajectory`}, as many of each, evenly spaced after
-    `warm_up` (ps) -> list of Atoms with info name, model, run, time (fs).
+    `warm_up` (ps) -> list of Atoms with info name, model, run, time (fs), model_energy (eV, by the model that ran).
 
     Raises ValueError if the runs do not come to n_frames alike, or if one ended before its time.
     """
@@ -83,8 +83,9 @@ def md_frames(runs, n_frames, warm_up=2.0, name="test"):
                              "that are stable; train on")
         spacing = (run.time[-1] - 1e3 * warm_up) / per_run
         for n, (time, atoms) in enumerate(spaced(run, spacing, 1e3 * warm_up + spacing / 2)[:per_run]):
+            energy = float(run.potential[np.abs(run.time - time).argmin()])
             atoms.info.update(name=f"{name}-{model}-{k}-{n:02d}", config_type="test-md", model=model, run=k, time=time,
-                              temperature=run.settings.temperature)
+                              temperature=run.settings.temperature, model_energy=energy)
             atoms.wrap()
             out.append(atoms)
     return out
