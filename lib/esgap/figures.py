@@ -4,8 +4,10 @@ Elements keep their colour and marker throughout the book (told apart without co
 """
 import matplotlib as mpl
 import numpy as np
+from IPython import get_ipython
 
 from .ewald import COULOMB
+from .figure_data import attach
 from .slater import coulomb_integral
 
 COLOURS = {"Li": "#56b4e9", "P": "#d55e00", "S": "#b79f00", "all": "#444444"}  # readable as lines on white
@@ -20,8 +22,13 @@ STYLE = {
 
 
 def use_style():
-    """The book's look: white ground in light and dark theme alike, no top and right frame, a light grid."""
+    """The book's look: white ground in light and dark theme alike, no top and right frame, a light grid.
+
+    In a notebook figures carry their data from here on, see `figure_data`.
+    """
     mpl.rcParams.update(STYLE)
+    if shell := get_ipython():
+        attach(shell)
 
 
 def coulomb_integrals(zeta, ax, r_max=6.0):

@@ -1,0 +1,44 @@
+"""Below every figure of a chapter: its data as CSV, which the executed figure carries (`esgap.figure_data`)."""
+import json
+from pathlib import Path
+
+from docutils import nodes
+from sphinx import addnodes
+
+FOLDER = "_build/downloads"  # made at build time
+
+
+def tables(notebook):
+    """{number of the cell: list of CSV texts} of an executed notebook; figures without data have none."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    found = {k: [text for output in cell.get("outputs", [])
+                 if (text := output.get("metadata", {}).get("image/png", {}).get("csv", "")).count("\n") > 1]
+             for k, cell in enumerate(cells)}
+    return {k: texts for k, texts in found.items() if texts}
+
+
+def add_links(app, doctree):
+    """Write the tables of a chapter and append a link to the output of each cell that drew a figure."""
+    root, name = Path(app.confdir), app.env.docname
+    executed = root / "_build" / "jupyter_execute" / f"{name}.ipynb"
+    if Path(app.env.doc2path(name)).suffix != ".ipynb" or not executed.exists():
+        return
+    found = tables(executed)
+    for cell in list(doctree.findall(lambda n: isinstance(n, nodes.container) and n.get("nb_element") == "cell_code")):
+        line = nodes.paragraph("", "", classes=["figure-data"])
+        texts = found.get(cell.get("cell_index"), [])
+        for k, text in enumerate(texts):
+            number = f"{cell['cell_index']:02d}" + (f"-{k + 1}" if k else "")
+            path = root / FOLDER / f"{Path(name).name}-{number}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            line += [nodes.Text(", " if k else "Data of the figure: "), addnodes.download_reference(
+                "", "", nodes.inline("", path.name, classes=["xref", "download"]),
+                reftarget="/" + path.relative_to(root).as_posix(), reftype="download", refexplicit=True)]
+        if texts:
+            cell.parent.insert(cell.parent.index(cell) + 1, line)
+
+
+def setup(app):
+    app.connect("doctree-read", add_links, priority=400)  # before Sphinx collects downloads
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
