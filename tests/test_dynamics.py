@@ -114,6 +114,20 @@ def test_a_run_goes_on_where_a_shorter_one_has_ended(atoms, tmp_path):
     assert len(first) == 16
 
 
+def test_a_run_of_another_potential_is_refused_finished_or_not(atoms, tmp_path, monkeypatch):
+    potential = tmp_path / "potential"
+    potential.write_text("first")
+    options = {"progress": False, "inputs": [potential]}
+    dynamics.run(atoms, lambda: Springs(atoms.positions), SHORT, tmp_path / "a.npz", **options)
+    Springs.calls = 0
+    with pytest.raises(KeyboardInterrupt):
+        dynamics.run(atoms, lambda: Springs(atoms.positions, fail_at=200), SHORT, tmp_path / "b.npz", **options)
+    potential.write_text("second")
+    for name in ("a", "b"):
+        with pytest.raises(ValueError, match="belongs to a run with made_from"):
+            dynamics.run(atoms, lambda: Springs(atoms.positions), SHORT, tmp_path / f"{name}.npz", **options)
+
+
 def test_energy_is_conserved_to_second_order_in_the_timestep(atoms, tmp_path):
     """NVE: halving the timestep divides the fluctuation of the energy by four."""
     def fluctuation(timestep):

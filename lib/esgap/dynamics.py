@@ -21,7 +21,7 @@ from ase.md.verlet import VelocityVerlet
 from tqdm import tqdm
 
 from .models import load_model, model_path
-from .store import only_writer, provenance, read_arrays, read_frames, structure_hash, write_arrays
+from .store import file_hash, only_writer, provenance, read_arrays, read_frames, structure_hash, write_arrays
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def run(atoms, make_calculator, settings, output, stop=None, progress=True, inpu
     A run that is already finished is read, not repeated; another start or other settings are refused.
     """
     output, first = Path(output), begin.step if begin else 0
-    about = {"settings": asdict(settings), "start": structure_hash(atoms), "begin": first}
+    about = {"settings": asdict(settings), "start": structure_hash(atoms), "begin": first,
+             "made_from": [file_hash(path) for path in inputs]}
     if first >= settings.steps:
         raise ValueError(f"the run to go on from has {first} steps already, {settings.steps} are asked for; give more")
     with only_writer(output):
@@ -195,10 +196,12 @@ def end_state(path, atoms):
 
 
 def _same(path, header, about):
+    older = {"begin": 0, "made_from": about["made_from"]}  # of files that do not say: whole runs, of whatever model
     for name, value in about.items():
-        if header.get(name, 0) != value:  # "begin" is young: files without it hold whole runs
-            raise ValueError(f"{path} belongs to a run with {name} {header.get(name, 0)}, not {value}: remove it, or "
-                             "choose another output")
+        found = {**older, **header}[name]
+        if found != value:
+            raise ValueError(f"{path} belongs to a run with {name} {found}, not {value}: remove it, or choose another "
+                             "output")
 
 
 def _join(folder, output, about, state, inputs):
