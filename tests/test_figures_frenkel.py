@@ -8,14 +8,17 @@ from esgap.field_response import DistanceScan, FieldCurve
 FIELD = np.linspace(-0.2, 0.2, 5)
 
 
-def curve(model, direction, gone=False):
+def curve(model, direction, gone=False, error=None):
     out = 0.8 - 2 * FIELD - FIELD**2
-    return FieldCurve("p", model, direction, FIELD, out, out + 0.01, ("",) * 4 + ("gone" * gone,), np.full(5, 2.0))
+    return FieldCurve("p", model, direction, FIELD, out, out + 0.01, ("",) * 4 + ("gone" * gone,), np.full(5, 2.0),
+                      error)
 
 
 def test_formation_energy(ax):
-    curves = [curve("ES-GAP", "x", gone=True), curve("ES-GAP", "y"), curve("GAP", "x")]
-    figures_frenkel.formation_energy(curves, ax, dft=0.8, band={0: np.full(5, 0.05)})
+    curves = [curve("ES-GAP", "x", gone=True, error=np.full(5, 0.05)), curve("ES-GAP", "y"), curve("GAP", "x")]
+    figures_frenkel.formation_energy(curves, ax, dft=0.8)
+    (band,) = ax.collections
+    assert np.ptp(band.get_paths()[0].vertices[:, 1]) == pytest.approx(np.ptp(curves[0].out) + 0.1)
     labels = [t.get_text() for t in ax.get_legend().get_texts()]
     assert labels == ["ES-GAP, x", "ES-GAP, y", "GAP, x", "DFT"]
     first, back, there, gone = ax.get_lines()[:4]

@@ -50,6 +50,27 @@ def test_a_summary_gives_the_numbers_of_the_sweep(sweep, crystal, tmp_path):
         read.curve(name, "z", REPEAT)
 
 
+def test_errors_are_the_scaled_spread_of_energies_beside_the_perfect_cell(sweep, crystal, tmp_path):
+    """Members that differ by a constant do not disagree; two that see ion 0 elsewhere by 0.1 eV/A do."""
+    start = frenkel.perfect_cell(crystal, REPEAT).positions[0, 0]
+
+    class Two:
+        def energies(self, frames):
+            moved = np.array([a.positions[0, 0] - start for a in frames])
+            return np.array([np.ones(len(frames)), 7.0 + 0.1 * moved])
+
+    new = field_response.with_errors(sweep, Two(), scale=3.0)
+    name, dx = pair(crystal).name, abs(pair(crystal).vector(crystal)[0])
+    assert dx > 1
+    assert new.formation_error(name, REPEAT) == pytest.approx(3 * 0.1 * dx / np.sqrt(2), rel=1e-3)
+    assert new.formation_error(name, REPEAT, held=True) == pytest.approx(3 * 0.1 * dx / np.sqrt(2), rel=1e-3)
+    assert np.isnan(sweep.formation_error(name, REPEAT))
+    frenkel_summary.write_summary(new, tmp_path / "s.json")
+    read = frenkel_summary.load_summary(tmp_path / "s.json")
+    np.testing.assert_allclose(read.curve(name, "x", REPEAT).error, new.curve(name, "x", REPEAT).error, atol=1e-6)
+    assert f" ± {new.formation_error(name, REPEAT):.3f}" in frenkel_summary.pairs_table({"ES-GAP": read}, {}, crystal)
+
+
 def test_a_story_is_on_one_branch_and_can_be_played(sweep, crystal, tmp_path):
     frenkel_summary.write_story(sweep, crystal, tmp_path / "s.xyz")
     name, repeat, frames = story = frenkel_summary.read_story(tmp_path / "s.xyz")

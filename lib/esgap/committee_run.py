@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .committee import bootstrap_committee, calibrate
+from .committee import Committee, bootstrap_committee, calibrate
 from .gap_calculator import GAP
 from .learning import fitted_pair, labelled_files, ordinary
 from .models import LABELS
@@ -17,6 +17,21 @@ from .store import data_path, file_hash, only_writer, read_frames, read_record, 
 from .validation import held_out_errors, mark_short_contacts
 
 FILES = {label: name for name, label in LABELS.items()}
+
+
+def stored_committees(models, calibration=None):
+    """Committees beside stored models, and how many times their spread errors are -> {label: (`Committee`, scale)}.
+
+    models: {label: path of .npz}; calibration: path of the record of `python -m esgap committee`. A model without a
+    committee of its own is left out.
+    """
+    calibration = data_path("runs/committee.json") if calibration is None else calibration
+    files = {label: Path(path).with_suffix(".committee.npz") for label, path in models.items()}
+    if not calibration.exists():
+        return {}
+    scales = {label: of["scale"] for label, of in read_record(calibration)["models"].items()}
+    return {label: (Committee.load(file, models[label]), scales[label]) for label, file in files.items()
+            if file.exists() and label in scales}
 
 
 def add_committee_arguments(parser):

@@ -8,7 +8,7 @@ is a cubic in the field strength F, E_f = e + s F - alpha F^2 / 2 + t F^3, over 
 errors come from its residuals: how well a cubic describes the curve, not how good the potential is.
 Units: A, eV, e, V/A; alpha in e A^2/V.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class FieldCurve:
     #                     where the way back has not been taken
     became: tuple       # (n,) what became of the pair on the way out, "" while it is there
     dipole: np.ndarray  # (n,) e A, component of mu along the direction, on the way out
+    error: np.ndarray | None = None  # (n,) eV, standard error of `out` from a committee; NaN or None where not known
 
     @property
     def hysteresis(self):
@@ -125,6 +126,7 @@ class Row:
     energy: float                # eV, field included
     became: str = ""             # of the pair, "" while it is there
     dipole: tuple = (0., 0., 0.)  # e A, mu
+    error: float = np.nan        # eV, of the formation energy, from a committee if there is one
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +180,10 @@ class Sweep:
         return (self._at(f"{cell}/{pair}/0/{'held' if held else 'out'}").energy
                 - self._at(f"{cell}/perfect/0/out").energy)
 
+    def formation_error(self, pair, repeat, held=False):
+        """eV, standard error of `formation_energy` from a committee of the potential; NaN without one."""
+        return self._at(f"{'x'.join(map(str, repeat))}/{pair}/0/{'held' if held else 'out'}").error
+
     def became(self, pair, repeat):
         """What became of the pair at zero field, "" if it is there."""
         return self._at(f"{'x'.join(map(str, repeat))}/{pair}/0/out").became
@@ -197,9 +203,9 @@ class Sweep:
                         key=lambda p: _strength(p, direction))
         points = [p for p in points if p == "0" or _strength(p, direction) != 0]
         rows = [self._row(cell, pair, p, direction, unit) for p in points]
-        strength, out, back, became, moment = zip(*rows, strict=True)
+        strength, out, back, became, moment, error = zip(*rows, strict=True)
         return FieldCurve(pair, self.label, direction, np.array(strength), np.array(out), np.array(back), became,
-                          np.array(moment))
+                          np.array(moment), np.array(error))
 
     def _row(self, cell, pair, point, direction, unit):
         defect, perfect = (self._at(f"{cell}/{name}/{point}/out") for name in (pair, "perfect"))
@@ -209,13 +215,29 @@ class Sweep:
             [self.rows.get(f"{cell}/{name}/{p}/back") for name in (pair, "perfect")] for p in returns) if a and b]
         turned = out if self.returned else np.nan  # at the ends there is nothing to come back from
         return (_strength(point, direction), out, max(back, key=lambda e: abs(e - out), default=turned),
-                defect.became, float(np.array(defect.dipole) @ unit))
+                defect.became, float(np.array(defect.dipole) @ unit), defect.error)
 
     def _at(self, name):
         if name not in self.rows:
             raise ValueError(f"point {name} is not there: the sweep is not finished, or the pair is gone "
                              f"(there are {len(self.rows)} points; give the same command again)")
         return self.rows[name]
+
+
+def with_errors(sweep, committee, scale=1.0):
+    """A `Sweep` with frames, and standard errors of its formation energies, those in a field included.
+
+    committee: `committee.Committee` of the potential; scale: how many times its spread errors are (`Calibration`).
+    Members differ in the part without charges alone, so neither baseline nor field counts.
+    """
+    rows, energies = {}, {name: committee.energies([atoms])[:, 0] for name, atoms in sweep.frames.items()
+                          if name in sweep.rows}
+    for name, row in sweep.rows.items():
+        cell, pair, rest = name.split("/", 2)
+        perfect = energies.get(f"{cell}/perfect/{rest.replace('held', 'out')}")
+        known = pair != "perfect" and name in energies and perfect is not None
+        rows[name] = replace(row, error=float(scale * np.std(energies[name] - perfect, ddof=1))) if known else row
+    return replace(sweep, rows=rows)
 
 
 def _strength(point, direction):

@@ -25,23 +25,23 @@ def potential_drop(ax):
     ax.grid(False)
 
 
-def formation_energy(curves, ax, dft=None, band=None):
+def formation_energy(curves, ax, dft=None):
     """Formation energy against field: colour by direction, line and marker by model; open: the pair is gone.
 
-    curves: `field_response.FieldCurve`s, any models and directions. dft: eV at zero field. band: {curve index: (n,)
-    standard errors in eV}, e.g. of a committee. The way back is drawn thin: it is seen only where it differs.
+    curves: `field_response.FieldCurve`s, any models and directions; bands are one standard error where it is known.
+    dft: eV at zero field. The way back is drawn thin: it is seen only where it differs.
     """
     directions = list(dict.fromkeys(c.direction for c in curves))
     models = list(dict.fromkeys(c.model for c in curves))
-    for k, c in enumerate(curves):
+    for c in curves:
         colour = DIRECTION_COLOURS[directions.index(c.direction) % len(DIRECTION_COLOURS)]
         line, marker = LINES[models.index(c.model) % len(LINES)], MODEL_MARKERS.get(c.model, "^")
         ax.plot(c.field, c.out, color=colour, ls=line, label=f"{c.model}, {c.direction}")
         ax.plot(c.field, c.back, color=colour, ls=line, lw=0.7)
         for there, face in ((c.intact, colour), (~c.intact, "none")):
             ax.plot(c.field[there], c.out[there], ls="none", marker=marker, color=colour, mfc=face)
-        if band and k in band:
-            ax.fill_between(c.field, c.out - band[k], c.out + band[k], color=colour, alpha=0.15, lw=0)
+        if c.error is not None:
+            ax.fill_between(c.field, c.out - c.error, c.out + c.error, color=colour, alpha=0.15, lw=0)
     if dft is not None:
         ax.plot([0], [dft], "*", color="k", ms=13, label="DFT")
     ax.axhline(0, color="k", lw=1)

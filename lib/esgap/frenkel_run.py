@@ -9,7 +9,8 @@ from ase import Atoms
 from ase.calculators.mixing import SumCalculator
 
 from . import structures
-from .field_response import load_sweep
+from .committee_run import stored_committees
+from .field_response import load_sweep, with_errors
 from .field_sweep import plan, sweep
 from .frenkel import images_of, pair_named
 from .frenkel_summary import write_story, write_summary
@@ -111,6 +112,8 @@ def frenkel_command(args):
         about = path.with_suffix(".json")
         generation = read_record(about).get("generation") if about.exists() else None
         result = replace(result, generation=generation, cutoff=_cutoff(load_model(path)))
+        for committee, scale in stored_committees({result.label: path}).values():
+            result = with_errors(result, committee, scale)
         write_summary(result, args.summary, [path])
     if args.story:
         write_story(result, crystal, args.story)

@@ -23,8 +23,8 @@ DIGITS = 6  # of energies and dipoles: relaxations end within 1e-5 eV
 
 def write_summary(sweep, path, inputs=()):
     """Write a `Sweep` to `path` (.json) without its frames."""
-    rows = {name: [round(r.energy, DIGITS), r.became, [round(x, DIGITS) for x in r.dipole]]
-            for name, r in sweep.rows.items()}
+    rows = {name: [round(r.energy, DIGITS), r.became, [round(x, DIGITS) for x in r.dipole],
+                   round(r.error, DIGITS) if np.isfinite(r.error) else None] for name, r in sweep.rows.items()}
     write_record(path, {
         "model": sweep.model, "generation": sweep.generation, "cutoff": sweep.cutoff,
         "charges": sweep.charges,
@@ -36,7 +36,8 @@ def write_summary(sweep, path, inputs=()):
 def load_summary(path):
     """The `Sweep` that `write_summary` wrote; its frames are left out."""
     r = read_record(path)
-    rows = {name: Row(energy, became, tuple(mu)) for name, (energy, became, mu) in r["rows"].items()}
+    rows = {name: Row(energy, became, tuple(mu), *(np.nan if e is None else e for e in error))
+            for name, (energy, became, mu, *error) in r["rows"].items()}
     return Sweep(rows, r["model"], r["charges"], read_pairs(r["pairs"]),
                  {n: np.array(p["vector"]) for n, p in r["pairs"].items()}, r["directions"],
                  generation=r["generation"], cutoff=r["cutoff"])
@@ -201,7 +202,9 @@ def pairs_table(sweeps, dft, crystal):
             for s in sweeps.values():
                 there = repeat in s.repeats(pair)
                 gone = s.became(pair, repeat) if there else ""
-                cells.append(gone or (f"{s.formation_energy(pair, repeat):.3f}" if there else "–"))
+                error = s.formation_error(pair, repeat) if there else np.nan
+                bar = f" ± {error:.3f}" if np.isfinite(error) else ""
+                cells.append(gone or (f"{s.formation_energy(pair, repeat):.3f}{bar}" if there else "–"))
             cells += [f"{dft[n, pair, repeat]:.3f}" if (n, pair, repeat) in dft else "–" for n in labels if dft]
             rows.append(f"| `{pair}` | {len(perfect_cell(crystal, repeat))} | {np.linalg.norm(first.vectors[pair]):.2f}"
                         f" | {' | '.join(cells)} |")

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from .barriers import NEBSettings, find_path
-from .committee import Committee
+from .committee_run import stored_committees
 from .dynamics import load_trajectory
 from .hops import end_points, find_hops
 from .models import LABELS, load_model, model_path
@@ -109,21 +109,6 @@ def write_ends(trajectories, n, output, repeat=(1, 1, 1), element="Li", shortest
     if not frames:
         raise ValueError(f"there are no hops in {', '.join(map(str, trajectories))}: give longer trajectories")
     write_frames(output, frames)
-
-
-def stored_committees(models, calibration=None):
-    """Committees beside stored models, and how many times their spread errors are -> {label: (`Committee`, scale)}.
-
-    models: {label: path of .npz}; calibration: path of the record of `python -m esgap committee`. A model without a
-    committee of its own is left out.
-    """
-    calibration = data_path("runs/committee.json") if calibration is None else calibration
-    files = {label: Path(path).with_suffix(".committee.npz") for label, path in models.items()}
-    if not calibration.exists():
-        return {}
-    scales = {label: of["scale"] for label, of in read_record(calibration)["models"].items()}
-    return {label: (Committee.load(file, models[label]), scales[label]) for label, file in files.items()
-            if file.exists() and label in scales}
 
 
 def with_bars(profile, images, committees):
