@@ -93,10 +93,10 @@ def test_the_command_makes_the_same_frames_again(stiff, tmp_path, monkeypatch):
     assert main(command) == 0
     assert (tmp_path / "out.xyz").read_bytes() == first
     frames = store.read_frames(tmp_path / "out.xyz")
-    assert [a.info["name"] for a in frames] == ["test1-stiff-0-00", "test1-stiff-0-01", "test1-stiff-1-00",
+    assert [a.info["name"] for a in frames] == ["test1-stiff-0-00", "test1-stiff-1-00", "test1-stiff-0-01",
                                                 "test1-stiff-1-01"]
     assert all(a.calc is None and a.info["model_generation"] == 2 for a in frames)
-    run = dynamics.load_trajectory(tmp_path / "md-1K/stiff-1.npz")
+    run = dynamics.load_trajectory(tmp_path / "md-1K/stiff-0.npz")
     again = esgap.load_model(stiff).get_potential_energy(frames[2].copy())
     assert frames[2].info["model_energy"] == pytest.approx(again, abs=0.02)  # positions are kept to 1e-4 A
     assert np.abs(run.potential - frames[2].info["model_energy"]).min() == 0

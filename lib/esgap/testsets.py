@@ -71,6 +71,7 @@ def md_frames(runs, n_frames, warm_up=2.0, name="test"):
     """n_frames of the trajectories `runs` {(model, run): `dynamics.Trajectory`}, as many of each, evenly spaced after
     `warm_up` (ps) -> list of Atoms with info name, model, run, time (fs), model_energy (eV, by the model that ran).
 
+    The runs take turns, so that labels done so far are of all of them.
     Raises ValueError if the runs do not come to n_frames alike, or if one ended before its time.
     """
     per_run, rest = divmod(n_frames, len(runs))
@@ -87,8 +88,8 @@ def md_frames(runs, n_frames, warm_up=2.0, name="test"):
             atoms.info.update(name=f"{name}-{model}-{k}-{n:02d}", config_type="test-md", model=model, run=k, time=time,
                               temperature=run.settings.temperature, model_energy=energy)
             atoms.wrap()
-            out.append(atoms)
-    return out
+            out.append((n, len(out), atoms))
+    return [atoms for _, _, atoms in sorted(out, key=lambda entry: entry[:2])]
 
 
 def hop_frames(runs, models, n_hops=6, fractions=(0.25, 0.5, 0.75), progress=True):
