@@ -129,7 +129,7 @@ def test_unsupported_options_are_refused(option):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("distance_2b cutoff=4 Z1=3 Z2=3", "descriptor 'distance_2b' is not supported"),
+    ("angle_3b cutoff=4 Z_center=3", "descriptor 'angle_3b' is not supported, only `soap` and `distance_2b`"),
     ("soap_turbo l_max=4", "descriptor 'soap_turbo' is not supported"),
     (f"{BASE} magic=7", "soap option magic=7 is not known here: evaluate this model with quippy"),
     ("soap n_max=3 cutoff=4", "soap descriptor without l_max, atom_sigma"),

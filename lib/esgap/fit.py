@@ -38,6 +38,9 @@ class FitSettings:
     jitter: float = 1e-8                       # eV^2, added to the diagonal of K_MM
 
     def __post_init__(self):
+        if not isinstance(self.soap, Soap):
+            raise ValueError(f"the descriptor is {self.soap!r}; SOAP terms alone are fitted here: fit distance_2b "
+                             "terms with the program gap_fit and take the model as `baseline`, esgap.GAP.load(path)")
         if self.selection not in ("cur", "farthest"):
             raise ValueError(f"selection is {self.selection!r}; use 'cur' or 'farthest'")
         if isinstance(self.e0, str) and self.e0 not in ("isolated", "fit"):
@@ -220,6 +223,7 @@ def fit_gap(frames, settings, baseline=None, trainer="jax", design=None, progres
     baseline: ASE calculator whose energy, forces and stress are subtracted first. design: DesignMatrix of an earlier
     Fit; its sparse points are kept and only frames new to it are computed. trainer: "jax", or "gap_fit" for the
     program of that name (same sparse points and sigmas, hence the same weights; much more memory).
+    Two-body terms are not fitted: esgap.GAP.load reads those that gap_fit has fitted, also for the baseline.
     """
     if trainer not in ("jax", "gap_fit"):
         raise ValueError(f"trainer is {trainer!r}; use 'jax' or 'gap_fit'")

@@ -1,10 +1,11 @@
-"""Gaussian approximation potential: a sparse Gaussian process on SOAP power spectra.
+"""Gaussian approximation potential: sparse Gaussian processes on SOAP power spectra and, if wanted, on distances.
 
     E = sum_i e0(Z_i) + sum_terms sum_{i: Z_i = Z of the term} sum_m alpha_m delta^2 (p_i . X_m + sigma0^2)^zeta
     F = -dE/dr,   stress = (1/V) dE/d(strain)   (ASE's sign)
 
 E is a sum over centres of a function of that centre's pair vectors, so one reverse sweep gives dE/dvec; forces are its
-sums over pairs, stress is sum vec x dE/dvec / V. Units A, eV, eV/A, eV/A^3.
+sums over pairs, stress is sum vec x dE/dvec / V. Two-body terms add to it (`esgap.two_body`), the rest here is SOAP's.
+Units A, eV, eV/A, eV/A^3.
 Source: Bartok, Payne, Kondor, Csanyi, Phys. Rev. Lett. 104, 136403 (2010); the convention is that of QUIP.
 """
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from .soap import (
     power_spectrum,
     unnormalised_spectrum,
 )
+from .two_body import pair_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +60,17 @@ class SparseGAP:
     terms: tuple
     e0: dict = field(default_factory=dict)
     label: str = "GAP"
+    pair_terms: tuple = ()  # `esgap.two_body.PairTerm`
 
     @property
     def cutoff(self):
-        """Largest cutoff of the terms, A."""
-        return max(t.soap.cutoff for t in self.terms)
+        """Largest cutoff of all terms, A."""
+        return max([self.soap_cutoff, *(t.descriptor.cutoff for t in self.pair_terms)])
+
+    @property
+    def soap_cutoff(self):
+        """Largest cutoff of the SOAP terms, A; 0 without any."""
+        return max((t.soap.cutoff for t in self.terms), default=0.0)
 
     def __str__(self):
         lines = [f"{self.label}: " + ", ".join(f"e0(Z={z}) = {v:.4f} eV" for z, v in self.e0.items() if v)]
@@ -70,6 +78,10 @@ class SparseGAP:
             s = t.soap
             lines.append(f"  Z={s.Z}: {len(t.alpha)} points, n_max {s.n_max}, l_max {s.l_max}, cutoff {s.cutoff} A, "
                          f"atom_sigma {s.atom_sigma} A, delta {t.delta} eV, zeta {t.zeta:g}")
+        for t in self.pair_terms:
+            d = t.descriptor
+            lines.append(f"  pairs Z1={d.Z1}, Z2={d.Z2}: {len(t.alpha)} points, cutoff {d.cutoff} A, "
+                         f"delta {t.delta} eV, theta {t.theta:g} A")
         return "\n".join(lines)
 
 
@@ -249,12 +261,6 @@ def padded_vectors(vec, slots, table):
     return out.reshape(3, chunks, rows, K).swapaxes(0, 1)
 
 
-def sums_over_pairs(i, j, vec, g, n):
-    """Forces (n, 3) and virial sum vec x dE/dvec (3, 3) from pair gradients g (n_pairs, 3)."""
-    forces = np.stack([np.bincount(i, x, n) - np.bincount(j, x, n) for x in g.T], 1)
-    return forces, vec.T @ g
-
-
 def descriptors(terms, positions, cell, pbc, numbers):
     """Power spectra of every centre: one array (n_centres, D) per term and the atoms they belong to, [(p, atoms)]."""
     layout = Layout(terms, numbers)
@@ -276,9 +282,13 @@ def predicted_variance(model, positions, cell, pbc, numbers, regularisation=1e-3
 
     Convention of QUIP's `local_gap_variance` with `gap_variance_regularisation`: the prior variance less what the
     sparse points explain, as if they were the data. It flags unfamiliar environments; it is not an error bar in eV.
+    A two-body term gives the sum over an atom's pairs.
     """
     variance = np.zeros(len(numbers))
-    for t, (p, atoms) in zip(model.terms, descriptors(model.terms, positions, cell, pbc, numbers), strict=True):
+    if model.pair_terms:
+        variance += pair_sums(model.pair_terms, positions, cell, pbc, numbers).variance(positions, regularisation)
+    found = descriptors(model.terms, positions, cell, pbc, numbers) if model.terms else []
+    for t, (p, atoms) in zip(model.terms, found, strict=True):
         s2 = t.soap.covariance_sigma0**2
         prior = t.delta**2 * ((p * p).sum(1) + s2)**t.zeta + regularisation**2
         k = t.kernel(p)

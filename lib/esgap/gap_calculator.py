@@ -7,16 +7,17 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from . import quip
-from .gap import Layout, PairTable, energies_and_gradient, padded_vectors, predicted_variance, sums_over_pairs
-from .neighbours import SkinList
+from .gap import Layout, PairTable, energies_and_gradient, padded_vectors, predicted_variance
+from .neighbours import SkinList, sums_over_pairs
 from .soap import reduced_points
+from .two_body import PairSums
 
 
 class GAP(Calculator):
     """GAP(model) or GAP.load("gap.xml"): energy, per-atom energies, forces and stress of a SparseGAP.
 
-    skin (A) is that of the neighbour list. dtype=np.float32 does the products with the sparse points in single
-    precision, enough for equilibration; appendix A1 measures what that costs in accuracy. Results do not
+    skin (A) is that of the neighbour list. dtype=np.float32 does the products with the sparse points of SOAP terms in
+    single precision, enough for equilibration; appendix A1 measures what that costs in accuracy. Results do not
     depend on earlier calls.
     """
 
@@ -27,7 +28,7 @@ class GAP(Calculator):
         self.model, self.dtype, self.chunk_rows = model, np.dtype(dtype), chunk_rows
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype is {self.dtype}; use numpy.float64 or numpy.float32")
-        self.neighbours = SkinList(model.cutoff, skin)
+        self.neighbours, self._soap_cutoff = SkinList(model.cutoff, skin), model.soap_cutoff
         self._params = [(jnp.asarray(reduced_points(t.X, t.soap), self.dtype),
                          jnp.asarray(t.alpha * t.delta**2)) for t in model.terms]
         self._numbers = None
@@ -44,12 +45,15 @@ class GAP(Calculator):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
         table = self._table(atoms)
-        i, j, vec, slots = table.fill(atoms.positions, self.model.cutoff)
+        i, j, vec, slots = table.fill(atoms.positions, self._soap_cutoff)
         E, g = energies_and_gradient(padded_vectors(vec, slots, table), table.layout.weight, self._params,
                                      table.blocks, table.layout)
         g = np.asarray(g, float).swapaxes(0, 1).reshape(3, -1)[:, slots].T  # (n_pairs, 3)
         forces, virial = sums_over_pairs(i, j, vec, g, len(atoms))
         energies = self._e0 + np.asarray(E, float).ravel()[table.layout.row_of_atom]
+        if self.model.pair_terms:
+            of_pairs = self._pair_sums.evaluate(atoms.positions)
+            energies, forces, virial = energies + of_pairs[0], forces + of_pairs[1], virial + of_pairs[2]
         energy = float(energies.sum())
         self.results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
         if atoms.cell.rank == 3:
@@ -68,9 +72,12 @@ class GAP(Calculator):
             self._numbers = atoms.numbers.copy()
             self._layout = Layout(self.model.terms, atoms.numbers, self.chunk_rows)
             self._pairs = PairTable(self._layout)
+            self._pair_sums = PairSums(self.model.pair_terms, atoms.numbers)
             self._e0 = np.array([self.model.e0.get(int(Z), 0.0) for Z in atoms.numbers])
         cell = atoms.cell.complete().array  # a molecule may come without one
         pairs, rebuilt = self.neighbours.update(atoms.positions, cell, atoms.pbc)
         if new or rebuilt:
             self._pairs.set_pairs(pairs, cell)
+            if self.model.pair_terms:
+                self._pair_sums.set_pairs(pairs, cell)
         return self._pairs

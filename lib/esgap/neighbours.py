@@ -33,6 +33,12 @@ def neighbour_pairs(positions, cell, pbc, cutoff):
     return Pairs(i, j, S)
 
 
+def sums_over_pairs(i, j, vec, g, n):
+    """Forces (n, 3) and virial sum vec x dE/dvec (3, 3) from pair gradients g (n_pairs, 3)."""
+    forces = np.stack([np.bincount(i, x, n) - np.bincount(j, x, n) for x in g.T], 1)
+    return forces, vec.T @ g
+
+
 class SkinList:
     """Pairs within cutoff + skin, rebuilt when an atom moved by skin / 2 or cell, pbc or atom count changed.
 
