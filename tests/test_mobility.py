@@ -88,8 +88,9 @@ def test_a_longer_run_goes_on_where_the_kept_one_has_ended(models, capsys):
     before = path.stat().st_mtime_ns
     assert run_all(models, "--seeds", "0", "--ps", "0.1") == 0  # the longer one stays
     assert path.stat().st_mtime_ns == before
-    assert run_all(models, "--seeds", "0", "--single") == 2
-    assert "other settings" in capsys.readouterr().err
+    for other in (["--single"], ["--timestep", "1"]):
+        assert run_all(models, "--seeds", "0", *other) == 2
+        assert "other settings" in capsys.readouterr().err
 
 
 def test_a_run_made_otherwise_is_taken_if_it_is_of_the_model(models, capsys):

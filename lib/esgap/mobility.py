@@ -25,6 +25,7 @@ from .store import data_path, file_hash, only_writer, provenance, read_arrays, r
 FOLDER = "runs/mobility"  # of the data
 GRID = 0.01  # A
 OTHER_SEEDS = 100  # between the seeds of the two models
+BETWEEN = 50.0  # fs between frames, or close to it
 NEAR = 20.0  # K, a run without thermostat ends up where it does
 
 
@@ -234,6 +235,7 @@ def add_conductivity_arguments(parser):
     parser.add_argument("--temperatures", type=float, nargs="+", default=[800.0], help="K (default 800)")
     parser.add_argument("--ps", type=float, default=100.0, help="length of a run (default 100 ps); runs that are "
                         "kept and shorter go on")
+    parser.add_argument("--timestep", type=float, default=dynamics.MDSettings.timestep, help="fs (default 2)")
     parser.add_argument("--single", action="store_true", help="products with the sparse points in single precision")
     parser.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1), help="repeat the cell, e.g. 2 2 1")
     parser.add_argument("--start", help="extended XYZ to start from (default: data/crystal.xyz)")
@@ -254,10 +256,11 @@ def conductivity_command(args):
         print(*(load_run(take(model_path(model), LABELS.get(model, LABELS.get(Path(model).stem, model)), path, folder))
                 for model, path in args.take), sep="\n")
         return 0
-    start, every = str(args.start or data_path("crystal.xyz")), dynamics.MDSettings.every
-    steps = every * round(1e3 * args.ps / (dynamics.MDSettings.timestep * every))
-    tasks = [Task(str(model_path(model)), label, dynamics.MDSettings(steps, temperature, seed=seed + OTHER_SEEDS * k),
-                  start, tuple(args.repeat), "float32" if args.single else "float64")
+    start, every = str(args.start or data_path("crystal.xyz")), max(1, round(BETWEEN / args.timestep))
+    steps = every * round(1e3 * args.ps / (args.timestep * every))
+    tasks = [Task(str(model_path(model)), label, dynamics.MDSettings(
+                 steps, temperature, args.timestep, every=every, segment=40 * every, seed=seed + OTHER_SEEDS * k),
+                 start, tuple(args.repeat), "float32" if args.single else "float64")
              for temperature in args.temperatures for seed in args.seeds
              for k, (model, label) in enumerate(zip(args.models, LABELS.values(), strict=True))]
     if args.workers == 0 and args.scheduler is None:
