@@ -1,5 +1,5 @@
 // A structure on the page's canvas, element "view", with NGL; shared by the pages of views.py and picker.py.
-// `data` describes it: symbols, colours and radii by element, cell or null, bonds, tetrahedra, highlight, arrows; x its positions.
+// `data` describes it: symbols, colours and radii by element, cell or null, bonds, tetrahedra, highlight, arrows, density or null; x its positions.
 const element = id => document.getElementById(id);
 
 // Pages lie at different depths; Sphinx says on each where its root is. The base URL of a srcdoc page is its parent's.

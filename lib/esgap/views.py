@@ -5,7 +5,8 @@ book's own copy of NGL and asks nothing of the network. Positions travel as litt
 
 Only P-S bonds are drawn (P-S closer than 2.6 A, images included). PS4 and P2S7 units are put together across the cell
 boundary, so no bond crosses the picture; all other atoms lie inside the cell. The bonds are those of the first frame.
-Later frames follow each atom continuously: what diffuses leaves the cell instead of jumping through it.
+Later frames follow each atom continuously: what diffuses leaves the cell instead of jumping through it. A density is
+drawn as an isosurface that ends at the faces of the cell; a slider moves its level offline, in Jupyter it is fixed.
 """
 import base64
 import html
