@@ -1,4 +1,4 @@
-"""The live face of a view in JupyterLab: NGL draws it, and another frame is another picture."""
+"""The live face of a view in JupyterLab: NGL draws it, another frame is another picture, and a density a surface."""
 import os
 import re
 import subprocess
@@ -29,11 +29,15 @@ frames = [Atoms("PS4Li", [P, *(P + S), (2.0 + 2.0 * k, 2, 2)], cell=3 * [12.0], 
 view = views.structure(frames, "Lithium on its way")
 view"""
 MOVE = "view.widget.children[0].frame = 4"
+DENSITY = """from esgap.density import Density
+x, y, z = np.meshgrid(*3 * [np.arange(24) / 2], indexing="ij")
+peak = np.exp(-((x - 2) ** 2 + (y - 2) ** 2 + (z - 2) ** 2) / 4)
+views.structure(frames[0][:5], "Lithium on its place", density=Density(peak, 12 * np.eye(3)))"""
 
 
 @pytest.fixture
 def notebook(tmp_path):
-    cells = [nbformat.v4.new_code_cell(source) for source in (CODE, MOVE)]
+    cells = [nbformat.v4.new_code_cell(source) for source in (CODE, MOVE, DENSITY)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {
         "name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}), tmp_path / "view.ipynb")
     return tmp_path / "view.ipynb"
@@ -94,6 +98,11 @@ def lithium_at(picture):
     return np.nonzero((blue > 150) & (green > 100) & (red < 120))[1].mean()
 
 
+def blueish(picture):
+    """Share of the pixels of a translucent blue surface; P, S and their bonds are not blue at all."""
+    return np.mean(picture[..., 2] - picture[..., 0] > 25)
+
+
 def kernel_is_ready(driver):
     """True once the notebook's kernel is idle; a question which kernel to take is answered with the one proposed."""
     for button in driver.find_elements(By.CSS_SELECTOR, ".jp-Dialog button.jp-mod-accept"):
@@ -136,3 +145,7 @@ def test_view_in_jupyterlab(lab, tmp_path):
         run_cell(driver, 2)
         until(driver, lambda: abs(lithium_at(pixels(canvas)) - lithium_at(before)) > 50)  # the slider alone is not blue
         driver.save_screenshot(tmp_path / "moved.png")
+        run_cell(driver, 3)
+        canvas = until(driver, lambda: driver.find_elements(By.CSS_SELECTOR, ".jp-OutputArea canvas")[1:])[0]
+        until(driver, lambda: blueish(pixels(canvas)) > 0.01)
+        driver.save_screenshot(tmp_path / "density.png")

@@ -1,18 +1,25 @@
 """Views: whole units, continuous paths, both faces, and refusals that say what to do."""
 import base64
+import io
 import json
 import re
 import shutil
+from contextlib import contextmanager
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.geometry import find_mic
+from ase.io.cube import read_cube
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from browser import chromium, errors, inside, pixels, plays, requests
 from esgap import views
+from esgap.density import Density
 
 CELL = [[7.0, 0, 0], [1.5, 6.5, 0], [-1.0, 0.7, 8.0]]
 TETRAHEDRON = 2.05 / np.sqrt(3) * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
@@ -34,6 +41,13 @@ def data_of(view):
 def drawn(view):
     data = data_of(view)
     return np.frombuffer(base64.b64decode(data["positions"]), "<f4").reshape(len(view.frames), -1, 3)
+
+
+def peak(fractions, shape=(24, 20, 28), width=0.6):
+    """A density with one round peak, whose images count."""
+    points = np.stack(np.meshgrid(*(np.arange(n) / n for n in shape), indexing="ij"), axis=-1)
+    offsets = find_mic(((points - fractions) @ np.array(CELL)).reshape(-1, 3), CELL)[0]
+    return Density(np.exp(-0.5 * (offsets**2).sum(1) / width**2).reshape(shape), np.array(CELL))
 
 
 def test_unit_across_the_boundary_is_drawn_whole():
@@ -113,6 +127,31 @@ def test_two_faces_and_frozen():
         view.title = "other"
 
 
+def test_a_density_travels_in_a_byte_a_point():
+    density = peak((0.3, 0.6, 0.45))
+    view = views.structure(ps4(), "Peak", density=density, share=0.7)
+    sent = data_of(view)["density"]
+    roots = np.frombuffer(base64.b64decode(sent["roots"]), np.uint8).reshape(sent["shape"], order="F")
+    np.testing.assert_allclose(sent["highest"] * (roots / 255) ** 2, density.values, atol=0.004 * sent["highest"])
+    assert sent["levels"][sent["percent"] - 1] == view.level == density.level(0.7)
+    assert data_of(views.structure(ps4(), "None"))["density"] is None
+
+
+def test_the_live_face_gets_the_density_as_a_cube_file_with_a_margin():
+    density = peak((0.3, 0.6, 0.45))
+    view = views.structure(ps4(), "Peak", density=density, share=0.7)
+    load, surface = view.widget.children[0]._ngl_msg_archive[-2:]
+    cube = read_cube(io.StringIO(load["args"][0]["data"]))
+    np.testing.assert_allclose(cube["data"][1:-2, 1:-2, 1:-2], 255 * np.sqrt(density.values / density.values.max()),
+                               atol=0.5)
+    np.testing.assert_array_equal(cube["data"][[0, -2, -1]], cube["data"][[24, 1, 2]])
+    steps = np.array(CELL) / np.array(density.values.shape)[:, None]
+    np.testing.assert_allclose(cube["spacing"], steps, atol=1e-6)
+    np.testing.assert_allclose(cube["origin"], -steps.sum(0), atol=1e-6)
+    assert surface["component_index"] == 1
+    assert surface["kwargs"]["isolevel"] == pytest.approx(255 * np.sqrt(density.level(0.7) / density.values.max()))
+
+
 def test_titles_are_escaped_and_nothing_is_fetched_from_elsewhere():
     view = views.structure(ps4(), '</script><b>"x" & y', labels=["</script>"])
     assert 'title="&lt;/script&gt;&lt;b&gt;&quot;x&quot; &amp; y"' in view.html
@@ -130,29 +169,87 @@ def test_titles_are_escaped_and_nothing_is_fetched_from_elsewhere():
     (ps4(), {"title": None}, "`title` is None"),
     (ps4(), {"labels": ["a", "b"]}, "2 texts for 1 frames"),
     (ps4(), {"highlight": [6]}, "names atom 6; indices run from 0 to 5"),
+    (ps4(), {"density": Density(np.ones((2, 2, 2)), np.eye(3))}, "`density` has another cell"),
+    (ps4(), {"density": peak((0, 0, 0)), "share": 0.999}, "`share` is 0.999"),
 ])
 def test_refusals(frames, arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         views.structure(frames, **{"title": "Title", **arguments})
 
 
-@pytest.mark.browser
-def test_view_draws_and_plays_from_a_file(tmp_path):
-    frames = [ps4((x, 3, 4)) for x in np.linspace(2, 5, 20)]
-    view = views.structure(frames, "Moving unit", arrows=[[[0, 0, 0], [0, 0, 5]]], highlight=[5])
-    shutil.copytree(NGL, tmp_path / "_static" / "ngl")
-    (tmp_path / "chapters").mkdir()
-    page = tmp_path / "chapters" / "page.html"
+@contextmanager
+def opened(view, folder):
+    """A driver inside the view on a page in `folder`; afterwards nothing was wrong, and nothing came from elsewhere."""
+    shutil.copytree(NGL, folder / "_static" / "ngl")
+    (folder / "chapters").mkdir()
+    page = folder / "chapters" / "page.html"
     page.write_text(f'<!doctype html><html lang="en" data-content_root="../"><title>t</title>{view.html}')
     with chromium() as driver:
         driver.get(page.as_uri())
         with inside(driver, driver.find_element(By.TAG_NAME, "iframe")):
-            picture = pixels(driver.find_element(By.ID, "view"))
-            assert np.mean(np.any(picture < 240, axis=2)) > 0.02
-            assert plays(driver)
-            driver.find_element(By.ID, "names").click()
-            assert driver.find_element(By.ID, "names").get_attribute("aria-pressed") == "true"
-            assert [item.text for item in driver.find_elements(By.CSS_SELECTOR, "#legend li")] == [
-                "Li (1)", "P (1)", "S (4)"]
+            yield driver
         assert errors(driver) == []
-        assert [url for url in requests(driver) if not url.startswith(tmp_path.as_uri())] == []
+        assert [url for url in requests(driver) if not url.startswith(folder.as_uri())] == []
+
+
+@pytest.mark.browser
+def test_view_draws_and_plays_from_a_file(tmp_path):
+    frames = [ps4((x, 3, 4)) for x in np.linspace(2, 5, 20)]
+    view = views.structure(frames, "Moving unit", arrows=[[[0, 0, 0], [0, 0, 5]]], highlight=[5])
+    with opened(view, tmp_path) as driver:
+        picture = pixels(driver.find_element(By.ID, "view"))
+        assert np.mean(np.any(picture < 240, axis=2)) > 0.02
+        assert plays(driver)
+        driver.find_element(By.ID, "names").click()
+        assert driver.find_element(By.ID, "names").get_attribute("aria-pressed") == "true"
+        assert [item.text for item in driver.find_elements(By.CSS_SELECTOR, "#legend li")] == [
+            "Li (1)", "P (1)", "S (4)"]
+        assert not driver.find_element(By.ID, "density").is_displayed()
+
+
+def blue(driver):
+    """Share of the pixels that are blue; P and S are not."""
+    picture = pixels(driver.find_element(By.ID, "view"))
+    return np.mean(picture[..., 2] - picture[..., 0] > 25)
+
+
+@pytest.mark.browser
+def test_surface_of_a_density_can_be_hidden_and_moved(tmp_path):
+    view = views.structure(ps4((3, 3, 4))[:5], "Density", density=peak((0.3, 0.6, 0.45)), polyhedra=False, share=0.5)
+    with opened(view, tmp_path) as driver:
+        button, slider, text = (driver.find_element(By.ID, name) for name in ("density", "level", "inside"))
+        wait = WebDriverWait(driver, 20)
+        wait.until(lambda d: blue(d) > 0.003)
+        half = blue(driver)
+        assert text.text.startswith("holds 50 %, ")
+        slider.send_keys(Keys.END)
+        wait.until(lambda d: blue(d) > 2 * half)
+        assert text.text.startswith("holds 99 %, ")
+        assert text.text == slider.get_attribute("aria-valuetext")
+        assert slider.accessible_name == "Share of the ions inside the surface, in per cent"
+        button.click()
+        wait.until(lambda d: blue(d) < 0.0003)
+        assert button.get_attribute("aria-pressed") == "false"
+        button.send_keys(Keys.ENTER)
+        wait.until(lambda d: blue(d) > 2 * half)
+
+
+SURFACE = """const surface = periodicVolume(data.density, data.cell).getSurface(arguments[0], 0);
+return [Array.from(surface.getPosition()), Array.from(surface.getNormal())];"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("fractions", [(0.3, 0.6, 0.45), (0.02, 0.97, 0.0)])
+def test_surface_lies_around_the_peak_in_a_skew_cell_and_ends_at_its_faces(fractions, tmp_path):
+    """The root of the peak is exp(-r^2 / 4 width^2): at half of its height r = 2 width sqrt(ln 2)."""
+    with opened(views.structure(ps4(), "Peak", density=peak(fractions, (24, 20, 28))), tmp_path) as driver:
+        points, normals = (np.reshape(x, (-1, 3)) for x in driver.execute_script(SURFACE, 127.5))
+    offsets = find_mic(points - np.array(fractions) @ CELL, CELL)[0]
+    np.testing.assert_allclose(np.linalg.norm(offsets, axis=1), 1.2 * np.sqrt(np.log(2)), atol=0.04)
+    cosines = np.sum(offsets * normals, axis=1) / np.linalg.norm(offsets, axis=1) / np.linalg.norm(normals, axis=1)
+    assert cosines.max() < -0.95  # NGL takes normals that point to what is higher
+    inside_cell = points @ np.linalg.inv(CELL)
+    assert inside_cell.min() > -1e-6
+    assert inside_cell.max() < 1 + 1e-6
+    if fractions[0] == 0.02:  # through all faces: what leaves at one comes in at the other
+        np.testing.assert_allclose([inside_cell.min(0), inside_cell.max(0)], [3 * [0], 3 * [1]], atol=1e-6)

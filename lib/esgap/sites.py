@@ -61,12 +61,20 @@ def _peaks(points, n_frames, cell, smoothing, lowest):
     shape = np.ceil(np.linalg.norm(cell, axis=1) / GRID).astype(int)
     at = np.floor(points @ np.linalg.inv(cell) * shape).astype(int) % shape
     density = np.bincount(np.ravel_multi_index(at.T, shape), minlength=shape.prod()).reshape(shape)
-    m = np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in shape), indexing="ij")
-    k = 2 * np.pi * np.einsum("i...,xi->...x", np.array(m), np.linalg.inv(cell))  # 1/A
-    smooth = np.fft.ifftn(np.fft.fftn(density) * np.exp(-0.5 * smoothing**2 * (k**2).sum(-1))).real
+    smooth = smoothed(density, cell, smoothing)
     smooth *= shape.prod() / (n_frames * abs(np.linalg.det(cell)))  # ions/A^3
     at = np.argwhere((smooth == maximum_filter(smooth, 3, mode="wrap")) & (smooth > lowest))
     return (at[np.argsort(-smooth[tuple(at.T)], kind="stable")] + 0.5) / shape @ cell
+
+
+def smoothed(values, cell, width):
+    """Values (nx, ny, nz) on a grid that fills a cell (3, 3) in A and repeats with it, smoothed by a Gaussian.
+
+    width: its standard deviation in A, the same in all directions of space, whatever the angles of the cell.
+    """
+    m = np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in values.shape), indexing="ij")
+    k = 2 * np.pi * np.einsum("i...,xi->...x", np.array(m), np.linalg.inv(cell))  # 1/A
+    return np.fft.ifftn(np.fft.fftn(values) * np.exp(-0.5 * width**2 * (k**2).sum(-1))).real
 
 
 def _separated(points, cell, separation):

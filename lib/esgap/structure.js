@@ -1,5 +1,5 @@
 // A structure on the page's canvas, element "view", with NGL; shared by the pages of views.py and picker.py.
-// `data` describes it: symbols, colours and radii by element, cell or null, bonds, tetrahedra, highlight, arrows; x its positions.
+// `data` describes it: symbols, colours and radii by element, cell or null, bonds, tetrahedra, highlight, arrows, density or null; x its positions.
 const element = id => document.getElementById(id);
 
 // Pages lie at different depths; Sphinx says on each where its root is. The base URL of a srcdoc page is its parent's.
@@ -20,10 +20,8 @@ function loadNGL(draw) {
   document.head.append(script);
 }
 
-function unpack(text) {
-  const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
-  return new Float32Array(bytes.buffer);
-}
+const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+const unpack = text => new Float32Array(bytes(text).buffer);
 
 const pick = (x, atoms) => Float32Array.from(atoms.flatMap(i => [x[3 * i], x[3 * i + 1], x[3 * i + 2]]));
 const repeat = (atoms, value) => Float32Array.from(atoms.flatMap(value));
@@ -139,6 +137,28 @@ function show(stage, data, parts) {
   }
   stage.addComponentFromObject(fixedShape(data)).addRepresentation("buffer");
   return components;
+}
+
+// Roots of a density that repeats with the cell, 255 the highest, as NGL's volume, of which x is the fastest index. In
+// the outermost layers of a grid NGL draws nothing: one lies before the cell, and two behind, the first of which closes it.
+function periodicVolume({shape, roots}, cell) {
+  const [nx, ny, nz] = shape, root = bytes(roots), values = new Float32Array((nx + 3) * (ny + 3) * (nz + 3));
+  let n = 0;
+  for (let k = -1; k < nz + 2; k++) for (let j = -1; j < ny + 2; j++) for (let i = -1; i < nx + 2; i++)
+    values[n++] = root[(i + nx) % nx + nx * ((j + ny) % ny + ny * ((k + nz) % nz))];
+  const volume = new NGL.Volume("density", "", values, nx + 3, ny + 3, nz + 3);
+  const steps = cell.map((v, d) => new NGL.Vector3(...v).divideScalar(shape[d]));
+  const first = steps[0].clone().add(steps[1]).add(steps[2]).negate();
+  volume.setMatrix(new NGL.Matrix4().makeBasis(...steps).setPosition(first));
+  return volume;
+}
+
+// The surface of data.density -> its component, and what draws it at another level.
+function showDensity(stage, data) {
+  const {levels, percent, highest, look} = data.density, root = level => 255 * Math.sqrt(level / highest);
+  const component = stage.addComponentFromObject(periodicVolume(data.density, data.cell));
+  const surface = component.addRepresentation("surface", {...look, isolevel: root(levels[percent - 1])});
+  return [component, level => surface.setParameters({isolevel: root(level)})];
 }
 
 function keys(stage) {

@@ -5,10 +5,12 @@ book's own copy of NGL and asks nothing of the network. Positions travel as litt
 
 Only P-S bonds are drawn (P-S closer than 2.6 A, images included). PS4 and P2S7 units are put together across the cell
 boundary, so no bond crosses the picture; all other atoms lie inside the cell. The bonds are those of the first frame.
-Later frames follow each atom continuously: what diffuses leaves the cell instead of jumping through it.
+Later frames follow each atom continuously: what diffuses leaves the cell instead of jumping through it. A density is
+drawn as an isosurface that ends at the faces of the cell; a slider moves its level offline, in Jupyter it is fixed.
 """
 import base64
 import html
+import io
 import json
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -19,10 +21,13 @@ import numpy as np
 from ase.data import atomic_numbers, covalent_radii
 from ase.data.colors import jmol_colors
 from ase.geometry import find_mic, wrap_positions
+from ase.units import Bohr
 
 from esgap.structures import ps_bonds
 
 COLOURS = {"Li": "#56b4e9", "P": "#d55e00", "S": "#f0d000"}  # told apart with any colour vision; jmol's for the rest
+SURFACE = {"isolevelType": "value", "color": COLOURS["Li"], "opacity": 0.45, "side": "double", "opaqueBack": False,
+           "depthWrite": False, "disablePicking": True, "useWorker": False}  # of a density, for NGL
 RADII = {"Li": 0.38, "P": 0.30, "S": 0.58}  # A as drawn: elements also differ in size
 
 
@@ -31,7 +36,7 @@ class StructureView:
     """A structure or trajectory that shows itself; made by `structure`.
 
     `frames` are ASE Atoms as drawn (whole units, continuous paths), `page` the offline HTML document, `widget` the
-    live nglview widget (made on first use).
+    live nglview widget (made on first use), `density` the one drawn over them, if any, as its surface at `level`.
     """
 
     frames: tuple
@@ -39,6 +44,8 @@ class StructureView:
     caption: str
     height: int
     page: str
+    density: object = None
+    level: float | None = None  # 1/A^3
 
     @property
     def html(self):
@@ -59,6 +66,11 @@ class StructureView:
             view.add_representation("spacefill", selection=f"_{symbol}", radius=radius(symbol), color=colour(symbol))
         view.add_representation("licorice", selection="_P or _S", radius=0.12, color="element")
         view.add_unitcell()
+        if self.density is not None:
+            root = 255 * float(np.sqrt(self.level / self.density.values.max()))
+            view.add_component(io.StringIO(_cube(self.density)), ext="cube", name="density",
+                               default_representation=False)
+            view.add_representation("surface", component=1, isolevel=root, **SURFACE)
         view.center()
         text = f"<b>{html.escape(self.title)}</b><br>{html.escape(self.caption)}"
         return ipywidgets.VBox([view, ipywidgets.HTML(text)])
@@ -72,13 +84,15 @@ class StructureView:
 
 
 def structure(frames, title, caption=None, *, labels=None, polyhedra=True, whole=True, arrows=(), highlight=(),
-              height=420):
+              density=None, share=0.9, height=420):
     """Show `frames`, one ASE Atoms or a list of them, to turn and to play.
 
     title: names the view for screen readers; caption: the sentence below it; labels: one text per frame beside the
     slider, e.g. times; polyhedra: translucent tetrahedra around P, in every frame (a button switches them);
     whole: put PS4 and P2S7 units together and other atoms into the cell, False leaves positions as given;
-    arrows: (n, 2, 3) start and end points in A; highlight: indices of atoms that get a halo; height in pixels.
+    arrows: (n, 2, 3) start and end points in A; highlight: indices of atoms that get a halo; density: a
+    `density.Density` in the same cell, drawn as the translucent surface that encloses `share` of it (a button switches
+    it, offline a slider changes the share); height in pixels.
 
     >>> from ase.build import bulk
     >>> structure(bulk("LiH", "rocksalt", a=4.08), title="Rock salt")
@@ -103,9 +117,11 @@ def structure(frames, title, caption=None, *, labels=None, polyhedra=True, whole
         "polyhedra": bool(polyhedra),
         "arrows": np.reshape(arrows, (-1, 2, 3)).tolist(),
         "highlight": [int(i) for i in highlight],
+        "density": _surface(density, first, share) if density is not None else None,
     }
     shown = tuple(_at(frame, x) for frame, x in zip(frames, paths, strict=True))
-    return StructureView(shown, title, caption or "", height, offline_page("view.html", title, data))
+    return StructureView(shown, title, caption or "", height, offline_page("view.html", title, data), density,
+                         None if density is None else float(density.level(share)))
 
 
 def whole_units(atoms):
@@ -174,6 +190,34 @@ def _tetrahedra(symbols, bonds):
     """Indices [s1, s2, s3, s4] of the S around each P that has four."""
     around = [bonds[bonds[:, 0] == p, 1].tolist() for p, symbol in enumerate(symbols) if symbol == "P"]
     return [corners for corners in around if len(corners) == 4]
+
+
+def _surface(density, atoms, share):
+    """What the offline page draws a density from; `levels` are those that enclose 1 to 99 per cent."""
+    if not np.allclose(density.cell, atoms.cell, atol=1e-6):
+        raise ValueError("`density` has another cell than the frames; a view draws one cell")
+    percent = round(100 * share)
+    if not 1 <= percent <= 99:
+        raise ValueError(f"`share` is {share}; a surface can enclose 0.01 to 0.99 of a density")
+    return {"shape": density.values.shape, "roots": base64.b64encode(_roots(density).tobytes("F")).decode(),
+            "highest": float(density.values.max()), "levels": density.level(np.arange(1, 100) / 100).tolist(),
+            "percent": percent, "look": SURFACE}
+
+
+def _roots(density):
+    """Square roots of a density, 255 the highest: a byte a point, and yet low levels are told apart."""
+    return np.rint(255 * np.sqrt(density.values / density.values.max())).astype(np.uint8)
+
+
+def _cube(density):
+    """`_roots` as text of a cube file, with the margin in which NGL draws nothing: see structure.js."""
+    n = np.array(density.values.shape)
+    steps = density.cell / n[:, None] / Bohr
+    head = [f"{count} {x:.6f} {y:.6f} {z:.6f}" for count, (x, y, z) in zip(
+        [1, *(n + 3)], [-steps.sum(0), *steps], strict=True)]
+    rows = np.pad(_roots(density), (1, 2), mode="wrap").reshape(-1, n[2] + 3)
+    atom = "1 0 0 0 0"  # without one, NGL takes the first row for something else
+    return "\n".join(["density", "", *head, atom, *(" ".join(map(str, row)) for row in rows)])
 
 
 def _continuous(frames, start):
