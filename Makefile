@@ -71,7 +71,7 @@ reproduce-charges: $(VENV)/.book  ## charges of the baseline (seconds)
 	$(ESGAP) charges data/dft/locality.xyz $(AGAIN)/charges.json
 	$(ESGAP) compare data/runs/charges.json $(AGAIN)/charges.json
 
-reproduce-settings: $(VENV)/.book  ## settings of the fit compared (8 minutes)
+reproduce-settings: $(VENV)/.book  ## settings of the fit compared (9 minutes)
 	mkdir -p $(AGAIN)
 	$(ESGAP) settings --output $(AGAIN)/gen0-settings.json
 	$(ESGAP) compare data/runs/gen0-settings.json $(AGAIN)/gen0-settings.json
