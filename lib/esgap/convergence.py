@@ -94,7 +94,7 @@ def _rounded(values):
 
 def settings_table(record, key="all"):
     """Markdown table of a stored comparison: RMSE on held-out frames of forces (group `key`) and energies."""
-    lines = ["| cutoff | half weight | width | orders | points | sigma of forces | forces, GAP | ES-GAP less GAP "
+    lines = ["| cutoff | half weight | width | orders | points | sigma | forces, GAP | ES-GAP less GAP "
              "| energies, GAP |",
              "|:--" * 9 + "|", "| Å | Å | Å | n/l | Li, S | meV/Å | meV/Å | meV/Å | meV/atom |"]
     for row in record["rows"]:

@@ -33,7 +33,7 @@ def element_differences(rows, ax, keys=("all", "Li", "P", "S", "S bridging", "S 
                     yerr=[1e3 * row["difference_error"][key] for key in keys], ls="none", capsize=3,
                     marker="osD^v"[k % 5], label=label)
     ax.axhline(0, color="k", lw=1)
-    ax.set_xticks(np.arange(len(keys)), keys)
+    ax.set_xticks(np.arange(len(keys)), keys, rotation=30, ha="right")
     ax.set(ylabel="force RMSE, ES-GAP less GAP (meV/Å)")
     ax.legend()
 
