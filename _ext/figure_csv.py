@@ -1,16 +1,26 @@
 """Below every figure of a chapter: its data as CSV, which the executed figure carries (`esgap.figure_data`)."""
-import json
 from pathlib import Path
 
+import nbformat
 from docutils import nodes
+from jupyter_cache import get_cache
 from sphinx import addnodes
 
 FOLDER = "_build/downloads"  # made at build time
 
 
+def executed(path, cache):
+    """The notebook at `path` with the outputs that the execution cache has for it, if it has any."""
+    notebook = nbformat.read(path, as_version=4)
+    try:
+        return get_cache(cache).merge_match_into_notebook(notebook)[1]
+    except KeyError:
+        return notebook
+
+
 def tables(notebook):
     """{number of the cell: list of CSV texts} of an executed notebook; figures without data have none."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cells = notebook["cells"]
     found = {k: [text for output in cell.get("outputs", [])
                  if (text := output.get("metadata", {}).get("image/png", {}).get("csv", "")).count("\n") > 1]
              for k, cell in enumerate(cells)}
@@ -20,10 +30,10 @@ def tables(notebook):
 def add_links(app, doctree):
     """Write the tables of a chapter and append a link to the output of each cell that drew a figure."""
     root, name = Path(app.confdir), app.env.docname
-    executed = root / "_build" / "jupyter_execute" / f"{name}.ipynb"
-    if Path(app.env.doc2path(name)).suffix != ".ipynb" or not executed.exists():
+    path = Path(app.env.doc2path(name))
+    if path.suffix != ".ipynb":
         return
-    found = tables(executed)
+    found = tables(executed(path, app.config.nb_execution_cache_path))
     for cell in list(doctree.findall(lambda n: isinstance(n, nodes.container) and n.get("nb_element") == "cell_code")):
         line = nodes.paragraph("", "", classes=["figure-data"])
         texts = found.get(cell.get("cell_index"), [])
