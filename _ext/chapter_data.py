@@ -16,7 +16,7 @@ from sphinx import addnodes
 from chapter_files import chapter_files
 from esgap.store import read_frames
 
-CIF = "_build/downloads"  # made at build time
+MADE = "_build/downloads"  # made at build time
 
 
 def description(name, root):
@@ -32,8 +32,8 @@ def write_cifs(app):
     for path in sorted((root / "data").glob("*.xyz")):
         frames = read_frames(path)
         if len(frames) == 1:
-            (root / CIF).mkdir(parents=True, exist_ok=True)
-            cif = root / CIF / f"{path.stem}.cif"
+            (root / MADE).mkdir(parents=True, exist_ok=True)
+            cif = root / MADE / f"{path.stem}.cif"
             write(cif, frames[0], format="cif")
             cif.write_text(cif.read_text().replace("data_image0", f"data_{path.stem}"))  # the name that viewers show
 
@@ -49,18 +49,18 @@ def add_data(app, doctree):
 
 
 def _introduction(path, root):
-    return nodes.paragraph("", "", nodes.Text("To take away: "), _download(path, root, "this chapter as a notebook"),
+    return nodes.paragraph("", "", nodes.Text("To take away: "), download(path, root, "this chapter as a notebook"),
                            nodes.Text(", the files that it reads, and "),
-                           _download(root / "data" / "README.md", root, "what is in them"), nodes.Text("."))
+                           download(root / "data" / "README.md", root, "what is in them"), nodes.Text("."))
 
 
 def _file_item(path, root):
     name = str(path.relative_to(root / "data"))
     text = description(name, root)
-    item = nodes.paragraph("", "", _download(path, root, name, literal=True), nodes.Text(f" ({_size(path)})"))
-    cif = root / CIF / f"{path.stem}.cif"
+    item = nodes.paragraph("", "", download(path, root, name, literal=True), nodes.Text(f" ({_size(path)})"))
+    cif = root / MADE / f"{path.stem}.cif"
     if path.suffix == ".xyz" and cif.exists():
-        item += [nodes.Text(", also as "), _download(cif, root, "CIF")]
+        item += [nodes.Text(", also as "), download(cif, root, "CIF")]
     item += nodes.Text(f": {text}" if text else "")
     return item
 
@@ -96,7 +96,8 @@ def input_state(name, digest, root):
     return "the one in this book" if same else "not in the version that is in this book"
 
 
-def _download(path, root, text, literal=False):
+def download(path, root, text, literal=False):
+    """A link that hands out the file at `path`, below `root`."""
     target = "/" + path.relative_to(root).as_posix()
     shown = (nodes.literal if literal else nodes.inline)("", text, classes=["xref", "download"])
     return addnodes.download_reference("", "", shown, reftarget=target, reftype="download", refexplicit=True)

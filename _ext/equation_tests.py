@@ -17,11 +17,11 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from docutils import nodes
-from sphinx import addnodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from book import inputs_hash
+from chapter_data import download
 
 FENCE = re.compile(r"^```\{tested\} (\S+)\n(.*?)^```", re.M | re.S)
 log = logging.getLogger(__name__)
@@ -38,13 +38,12 @@ class Tested(SphinxDirective):
     required_arguments = 1
 
     def run(self):
-        names = [line.strip() for line in self.content if line.strip()]
+        names, root = [line.strip() for line in self.content if line.strip()], Path(self.env.app.confdir)
         line = nodes.paragraph("", "", nodes.Text("Held by "), classes=["tested"])
         for k, name in enumerate(names):
             file, _, test = name.partition("::")
             line += [nodes.Text(", " if k else ""), nodes.literal("", test), nodes.Text(" of "),
-                     addnodes.download_reference("", "", nodes.literal("", file, classes=["xref", "download"]),
-                                                 reftarget=f"/tests/{file}", reftype="download", refexplicit=True)]
+                     download(root / "tests" / file, root, file, literal=True)]
         line += tested(equation=self.arguments[0], tests=names)
         self.set_source_info(line)
         return [line]

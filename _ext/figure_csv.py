@@ -4,9 +4,8 @@ from pathlib import Path
 import nbformat
 from docutils import nodes
 from jupyter_cache import get_cache
-from sphinx import addnodes
 
-FOLDER = "_build/downloads"  # made at build time
+from chapter_data import MADE, download
 
 
 def executed(path, cache):
@@ -39,12 +38,10 @@ def add_links(app, doctree):
         texts = found.get(cell.get("cell_index"), [])
         for k, text in enumerate(texts):
             number = f"{cell['cell_index']:02d}" + (f"-{k + 1}" if k else "")
-            path = root / FOLDER / f"{Path(name).name}-{number}.csv"
+            path = root / MADE / f"{Path(name).name}-{number}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-            line += [nodes.Text(", " if k else "Data of the figure: "), addnodes.download_reference(
-                "", "", nodes.inline("", path.name, classes=["xref", "download"]),
-                reftarget="/" + path.relative_to(root).as_posix(), reftype="download", refexplicit=True)]
+            line += [nodes.Text(", " if k else "Data of the figure: "), download(path, root, path.name)]
         if texts:
             cell.parent.insert(cell.parent.index(cell) + 1, line)
 

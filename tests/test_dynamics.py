@@ -14,7 +14,7 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 
 import esgap
-from esgap import dynamics, structures
+from esgap import dynamics, store, structures
 from esgap.__main__ import main
 
 
@@ -126,6 +126,11 @@ def test_a_run_of_another_potential_is_refused_finished_or_not(atoms, tmp_path, 
     for name in ("a", "b"):
         with pytest.raises(ValueError, match="belongs to a run with made_from"):
             dynamics.run(atoms, lambda: Springs(atoms.positions), SHORT, tmp_path / f"{name}.npz", **options)
+    header, arrays = store.read_arrays(tmp_path / "a.npz")
+    del header["made_from"]  # as in older files, which name their potential in `made_by` alone
+    store.write_arrays(tmp_path / "a.npz", header, **arrays)
+    with pytest.raises(ValueError, match="belongs to a run with made_from"):
+        dynamics.run(atoms, lambda: Springs(atoms.positions), SHORT, tmp_path / "a.npz", **options)
 
 
 def test_energy_is_conserved_to_second_order_in_the_timestep(atoms, tmp_path):

@@ -23,7 +23,7 @@ def stored_committees(models, calibration=None):
     """Committees beside stored models, and how many times their spread errors are -> {label: (`Committee`, scale)}.
 
     models: {label: path of .npz}; calibration: path of the record of `python -m esgap committee`. A model without a
-    committee of its own is left out.
+    committee of its own is left out. The scale is that of forces: for energies it is the best guess there is.
     """
     calibration = data_path("runs/committee.json") if calibration is None else calibration
     files = {label: Path(path).with_suffix(".committee.npz") for label, path in models.items()}

@@ -196,7 +196,8 @@ def end_state(path, atoms):
 
 
 def _same(path, header, about):
-    older = {"begin": 0, "made_from": about["made_from"]}  # of files that do not say: whole runs, of whatever model
+    inputs = list(header.get("made_by", {}).get("inputs", {}).values())  # all that older files say of their potential
+    older = {"begin": 0, "made_from": inputs or about["made_from"]}
     for name, value in about.items():
         found = {**older, **header}[name]
         if found != value:
