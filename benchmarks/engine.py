@@ -32,7 +32,7 @@ from esgap.gap import SparseGAP, Term
 from esgap.gap_calculator import GAP
 from esgap.models import ACCURACY
 from esgap.quip import write_model
-from esgap.soap import Soap, reduced_points
+from esgap.soap import Soap
 from esgap.store import read_record, write_record
 from esgap.validation import KINDS, mark_short_contacts
 
@@ -126,7 +126,7 @@ def report(row):
 
 def kernel_products(model, atoms):
     """The two matrix products of a step with the sparse points, as XLA does them, and their operations."""
-    X = [jnp.asarray(reduced_points(t.X, t.soap)) for t in model.terms]
+    X = [points.X for points, _ in GAP(model)._params]
     p = [jnp.ones((int(np.sum(atoms.numbers == t.soap.Z)), x.shape[1])) for t, x in zip(model.terms, X, strict=True)]
     f = jax.jit(lambda p, X: [((q @ x.T)**3) @ x for q, x in zip(p, X, strict=True)])
     return lambda: jax.block_until_ready(f(p, X)), sum(4 * len(q) * x.size for q, x in zip(p, X, strict=True))

@@ -10,9 +10,9 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from esgap import gap as core
-from esgap.gap import SparseGAP, Term
+from esgap.gap import SparseGAP, Term, descriptors
 from esgap.gap_calculator import GAP
-from esgap.soap import Soap
+from esgap.soap import Soap, reduced_points
 from esgap.structures import crystal
 from gap_cases import gap_fit_model, quippy_results, random_cell, strained, training_frames
 
@@ -237,6 +237,63 @@ def test_results_do_not_depend_on_history(calc):
     assert np.allclose(results(used, swapped)["forces"], results(GAP(calc.model), swapped)["forces"], atol=1e-12)
 
 
+@pytest.fixture(scope="module")
+def many_functions():
+    """A model with more radial functions than the cutoff has room for, and weights that nearly cancel, as fits have."""
+    soaps = [Soap(9, 3, 0.7, 4.0, cutoff_dexp=4, cutoff_scale=2.5, species_Z=(3, 15, 16), Z=Z) for Z in (3, 15, 16)]
+    empty = [Term(s, np.zeros((1, s.n_components)), np.zeros(1), 1.0, 4.0) for s in soaps]
+    frames = [random_cell(seed=s) for s in range(12)]
+    P = [descriptors(empty, a.positions, a.cell.array, a.pbc, a.numbers) for a in frames]
+    terms, rng = [], np.random.default_rng(0)
+    for k, t in enumerate(empty):
+        X = np.concatenate([p[k][0] for p in P])
+        alpha = rng.normal(size=len(X))
+        terms.append(replace(t, X=X, alpha=1e3 * (alpha - alpha.mean())))
+    return SparseGAP(tuple(terms))
+
+
+def test_radial_functions_left_out_do_not_count(many_functions):
+    """What is left out is small by the tolerance, for energy, forces and stress alike."""
+    atoms, lengths = random_cell(seed=20), []
+    exact = results(GAP(many_functions, radial_tolerance=0.0), atoms)
+    for tolerance, allowed in ((1e-9, 1e-8), (1e-6, 1e-5), (1e-4, 1e-3)):
+        calc = GAP(many_functions, radial_tolerance=tolerance)
+        lengths.append(calc._params[0][0].X.shape[1])
+        for name in ("energy", "forces", "stress"):
+            scale = np.abs(exact["forces"]).max() if name == "energy" else np.abs(exact[name]).max()
+            assert np.abs(results(calc, atoms)[name] - exact[name]).max() < allowed * scale, (tolerance, name)
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] < GAP(many_functions, radial_tolerance=0.0)._params[0][0].X.shape[1]
+
+
+def test_truncated_model_still_conserves_energy(many_functions):
+    """Forces are derivatives of the energy of what is evaluated, not of the whole descriptor."""
+    atoms, h = random_cell(seed=21), 1e-4
+    atoms.calc = GAP(many_functions, radial_tolerance=1e-3)
+    forces = atoms.get_forces()
+    for i, x in ((0, 0), (5, 1), (11, 2)):
+        ends = []
+        for step in (h, -h):
+            moved = atoms.copy()
+            moved.positions[i, x] += step
+            moved.calc = atoms.calc
+            ends.append(moved.get_potential_energy())
+        assert abs(-(ends[0] - ends[1]) / (2 * h) - forces[i, x]) < 1e-6 * np.abs(forces).max()
+
+
+def test_mean_of_points_takes_rounding_away(many_functions):
+    """Single precision loses less than products of the points themselves would, by as much as those are longer."""
+    calc = GAP(many_functions, dtype=np.float32, radial_tolerance=0.0)
+    points, t = calc._params[0][0], calc._terms[0]
+    p = t.X[::3] / np.linalg.norm(t.X[::3], axis=1, keepdims=True)
+    P = reduced_points(p, t.soap)
+    exact = P @ reduced_points(t.X, t.soap).T
+    plain = (P.astype(np.float32) @ reduced_points(t.X, t.soap).astype(np.float32).T).astype(float)
+    less = ((P - points.mean).astype(np.float32) @ np.asarray(points.X).T).astype(float)
+    less += (P @ points.mean)[:, None] + np.asarray(points.offset)
+    assert np.sqrt(np.mean((less - exact)**2)) < 0.5 * np.sqrt(np.mean((plain - exact)**2))
+
+
 def test_single_precision(calc):
     atoms = random_cell(seed=4)
     double, single = results(calc, atoms), results(GAP(calc.model, dtype=np.float32), atoms)
@@ -271,6 +328,8 @@ def test_errors(calc):
         Term(soap, np.zeros((1, soap.n_components)), np.array([np.nan]), 1.0, 2.0)
     with pytest.raises(ValueError, match=r"dtype is float16; use numpy.float64 or numpy.float32"):
         GAP(calc.model, dtype=np.float16)
+    with pytest.raises(ValueError, match=r"radial_tolerance is 2.0; it must lie between 0 .* and 0.1"):
+        GAP(calc.model, radial_tolerance=2.0)
 
 
 def test_prints_itself(calc):

@@ -1,4 +1,6 @@
 """SOAP: QUIP's numbers, and what its functions must satisfy by themselves."""
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,25 @@ def test_reduced_points_have_the_same_products():
     assert reduced.shape[1] == P.shape[1] < X.shape[1]
     assert np.allclose(P @ reduced.T, S.unnormalised_spectrum(full) @ X.T, atol=1e-11)
     assert np.allclose((P * P).sum(1), (S.unnormalised_spectrum(full)**2).sum(1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("tolerance", [1e-9, 1e-5])
+def test_truncated_spectra_have_nearly_the_same_products(tolerance):
+    """Also with the centre's own term, which lies where no neighbour is."""
+    full = Soap(8, 3, 0.7, 4.0, species_Z=(3, 16), central_weight=0.7)
+    soap, atoms = full.truncated(tolerance), random_cell("Li6S6", seed=3)
+    term = Term(full, np.zeros((1, full.n_components)), np.zeros(1), 1.0, 1.0)
+    exact = descriptors([term], atoms.positions, atoms.cell.array, atoms.pbc, atoms.numbers)[0][0]
+    X = S.reduced_points(exact, soap)
+    assert X.shape[1] < S.reduced_points(exact, full).shape[1]
+    assert np.abs(X @ X.T - exact @ exact.T).max() < tolerance
+
+
+def test_truncation_is_no_part_of_the_descriptor():
+    soap = CASES["usual"]
+    assert soap.truncated(1e-4).truncated(0.0) != soap.truncated(1e-4)
+    assert "radial_tolerance" not in asdict(soap)
+    assert descriptor_text(soap.truncated(1e-4)) == descriptor_text(soap)
 
 
 def test_order_is_a_permutation():

@@ -44,11 +44,25 @@ def radial_basis(soap):
     return _constants(soap)[:3]
 
 
+@lru_cache(maxsize=256)
 def radial_transform(soap, l):
-    """-> T (k, k), U (k, n) for the k functions G_ln that are not zero, all for l = 0 and all but the first for l > 0:
-    G @ T are their coefficients in an orthonormal basis of k functions, G @ T @ U those in the basis of W."""
-    _, W, _, T, U = _constants(soap)
-    return (T, U) if l else (W, np.eye(soap.n_max))
+    """-> T (k0, k), U (k, n) for the k0 functions G_ln that are not zero, all for l = 0, all but the first for l > 0:
+    G @ T are their coefficients in k orthonormal functions, G @ T @ U those in the basis of W, of which
+    soap.radial_tolerance gives the accuracy; k = k0 if that is 0."""
+    _, W, centre, T, U = _constants(soap)
+    if l == 0:
+        T, U = W, np.eye(soap.n_max)
+    if not soap.radial_tolerance:
+        return T, U
+    # Gaussians far outside the cutoff reach into it with tails that are all alike: some combinations are hardly seen
+    r = np.linspace(0.1, 1.0, 400)[None] * soap.cutoff
+    with jax.ensure_compile_time_eval():  # constants of the program that is being compiled
+        seen = np.asarray(radial_functions(jnp.asarray(r), soap)[l])[0].T @ T
+    if l == 0:
+        seen = np.vstack([seen, centre])  # the atom at the origin
+    _, size, V = np.linalg.svd(seen, full_matrices=False)
+    V = V[size > soap.radial_tolerance * size[0]]
+    return T @ V.T, V @ U
 
 
 def cutoff_function(r, cutoff, width):

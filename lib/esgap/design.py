@@ -19,7 +19,8 @@ from scipy.linalg import LinAlgError, cholesky, qr, solve_triangular
 from tqdm import tqdm
 
 from .basis import pair_basis, radial_transform
-from .gap import Layout, PairTable, _descriptors, _power, padded_vectors
+from .gap import Layout, PairTable, _descriptors, padded_vectors
+from .kernel_sums import power
 from .neighbours import neighbour_pairs
 from .soap import (
     add_centre,
@@ -122,7 +123,7 @@ def _kernel_and_gradient(C, soap, zeta, delta, B, X):
     """C: list over l of (rows, Q, 2l+1) -> k (rows, M) and dk/dc (rows, M, Q, m)."""
     p = power_spectrum(C, soap)
     q = p @ X.T + soap.covariance_sigma0**2
-    slope = delta**2 * zeta * (_power(q, zeta - 1) if zeta != 1 else jnp.ones_like(q))
+    slope = delta**2 * zeta * (power(q, zeta - 1) if zeta != 1 else jnp.ones_like(q))
     G = jnp.concatenate([jnp.einsum("mab,ibc->imac", b, c) for b, c in zip(B, C, strict=True)], -1)
     if soap.normalise:
         P2 = sum(jnp.sum(jnp.einsum("iac,ibc->iab", c, c)**2, (1, 2)) / (2 * l + 1) for l, c in enumerate(C))
@@ -130,7 +131,7 @@ def _kernel_and_gradient(C, soap, zeta, delta, B, X):
         own = jnp.concatenate([jnp.einsum("iac,ibc,ibd->iad", c, c, c) / (2 * l + 1) for l, c in enumerate(C)], -1)
         G = G - ((q - soap.covariance_sigma0**2) / norm)[:, :, None, None] * own[:, None]
         slope = slope / norm
-    return delta**2 * _power(q, zeta), 2 * slope[:, :, None, None] * G
+    return delta**2 * power(q, zeta), 2 * slope[:, :, None, None] * G
 
 
 @partial(jax.jit, static_argnums=(5, 6, 7))

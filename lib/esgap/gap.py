@@ -16,14 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from .kernel_sums import sums_of_kernels
 from .neighbours import neighbour_pairs
 from .soap import (
     Soap,
     add_centre,
-    centre_coefficients,
     density_coefficients,
     full_coefficients,
     power_spectrum,
+    reduced_centre,
     unnormalised_spectrum,
 )
 from .two_body import pair_sums
@@ -174,51 +175,18 @@ def _coefficients(vec, blocks, layout):
     out = {}
     for soap in {soap.of_any_centre(): None for soap, _ in layout.terms}:
         C = density_coefficients(vec, blocks, layout.channels(soap), soap)
-        out[soap] = add_centre(C, centre_coefficients(layout.row_elements, soap))
+        out[soap] = add_centre(C, reduced_centre(layout.row_elements, soap))
     return out
-
-
-def _power(x, zeta):
-    return jax.lax.integer_pow(x, int(zeta)) if float(zeta).is_integer() else x**zeta
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _sums_of_kernels(P, X, alpha, soap, zeta):
-    """sum_m alpha_m (p_i . X_m + sigma0^2)^zeta of every row i, P (rows, D') not yet normalised.
-
-    The two products with X are done in the precision of X, all else in that of P."""
-    return _sums_forward(P, X, alpha, soap, zeta)[0]
-
-
-def _sums_forward(P, X, alpha, soap, zeta):
-    square = (P * P).sum(1, keepdims=True)
-    scale = jax.lax.rsqrt(jnp.where(square > 0, square, 1)) if soap.normalise else jnp.ones_like(square)
-    k = (P.astype(X.dtype) @ X.T).astype(P.dtype) * scale + soap.covariance_sigma0**2
-    slope = zeta * alpha * _power(k, zeta - 1)
-    E = (slope * k).sum(1, keepdims=True) / zeta
-    return E[:, 0], (P, X, scale, slope, E)
-
-
-def _sums_backward(soap, zeta, kept, g):
-    P, X, scale, slope, E = kept
-    g = g[:, None]
-    out = ((slope * (g * scale)).astype(X.dtype) @ X).astype(P.dtype)
-    if soap.normalise:  # sum_m slope_m (k_m - sigma0^2), the part along p
-        out -= g * scale**2 * (zeta * E - soap.covariance_sigma0**2 * slope.sum(1, keepdims=True)) * P
-    return out, None, None
-
-
-_sums_of_kernels.defvjp(_sums_forward, _sums_backward)
 
 
 def _row_energies(vec, params, blocks, layout):
     """One chunk: energies (rows,) in eV without e0."""
     P = {soap: unnormalised_spectrum(C) for soap, C in _coefficients(vec, blocks, layout).items()}
     E = jnp.zeros(vec.shape[1], vec.dtype)
-    for (X, alpha), (soap, zeta) in zip(params, layout.terms, strict=True):
+    for (points, alpha), (soap, zeta) in zip(params, layout.terms, strict=True):
         rows = layout.rows(soap)
         if rows.start < rows.stop:
-            E = E.at[rows].add(_sums_of_kernels(P[soap.of_any_centre()][rows], X, alpha, soap, zeta))
+            E = E.at[rows].add(sums_of_kernels(P[soap.of_any_centre()][rows], points, alpha, soap, zeta))
     return E
 
 

@@ -9,14 +9,16 @@ Neighbour density of centre i in species channel s, expanded in radial functions
 i_l: modified spherical Bessel function; u: weight by distance, 1 unless cutoff_dexp is set; W makes the radial basis
 orthonormal (both in `esgap.basis`). Lengths in A.
 Evaluation works with reduced coefficients, which leave out G_l0 = 0 for l > 0 by a rotation of the radial basis: the
-spectra are shorter, D' < D, their products with points reduced alike (`reduced_points`) are the same.
+spectra are shorter, D' < D, their products with points reduced alike (`reduced_points`) are the same. Those of a
+`TruncatedSoap` also leave out radial functions that atoms within the cutoff hardly reach.
 Source: Bartok, Kondor, Csanyi, Phys. Rev. B 87, 184115 (2013); conventions found by comparison with QUIP's numbers.
 
 Array axes: N centres, K neighbour slots, n radial functions, S species channels, Q = S n,
 D = (l_max+1) Q(Q+1)/2 components. Our order is (l, a, b); `quip_order` gives QUIP's (a, b, l).
 """
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +46,7 @@ class Soap:
     cutoff_dexp: int = 0                          # m of the weight by distance c/(c + (r/r0)^m); 0: none
     cutoff_scale: float = 1.0                     # r0, A
     cutoff_rate: float = 1.0                      # c; 0: weight (r0/r)^m
+    radial_tolerance: ClassVar[float] = 0.0  # nothing is left out, see `TruncatedSoap`
 
     def __post_init__(self):
         object.__setattr__(self, "species_Z", tuple(int(z) for z in self.species_Z))
@@ -83,6 +86,26 @@ class Soap:
         """The same descriptor for every atom: terms in which it is equal share its power spectra."""
         return replace(self, Z=0)
 
+    def truncated(self, radial_tolerance):
+        """The same descriptor as `TruncatedSoap`; ValueError if the tolerance is not within 0 and 0.1."""
+        return TruncatedSoap(**{f.name: getattr(self, f.name) for f in fields(Soap)}, radial_tolerance=radial_tolerance)
+
+
+@dataclass(frozen=True)
+class TruncatedSoap(Soap):
+    """Evaluates a descriptor without radial functions whose values stay below radial_tolerance of the largest.
+
+    Gaussians centred outside the cutoff differ by little within it: some combinations of them are nearly zero there,
+    and the spectra are shorter without those. It belongs to evaluation, so it is no part of stored potentials."""
+
+    radial_tolerance: float = 1e-9
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.radial_tolerance <= 0.1:
+            raise ValueError(f"radial_tolerance is {self.radial_tolerance}; it must lie between 0 (nothing is left "
+                             "out) and 0.1, 1e-9 is as good as exact")
+
 
 def density_coefficients(vec, blocks, channels, soap):
     """Expansion coefficients of the neighbours (without the centre term) in the reduced basis of `radial_transform`.
@@ -102,7 +125,7 @@ def density_coefficients(vec, blocks, channels, soap):
     for l in orders:  # the transform mixes n only, so it may wait until the sum over neighbours is done
         T = jnp.asarray(radial_transform(soap, l)[0], vec.dtype)
         c = jnp.stack([jnp.broadcast_to(x, (N, len(T), 2 * l + 1)) for x in raw[l]], 1)
-        out.append(jnp.einsum("np,isnm->ispm", T, c).reshape(N, S * len(T), 2 * l + 1))
+        out.append(jnp.einsum("np,isnm->ispm", T, c).reshape(N, S * T.shape[1], 2 * l + 1))
     return out
 
 
@@ -121,6 +144,12 @@ def centre_coefficients(elements, soap):
     species = np.array(soap.species_Z)
     own = (np.asarray(elements)[:, None] == species) | (species == 0) | soap.central_reference_all_species
     return soap.central_weight * np.sqrt(0.25 / np.pi) * np.kron(own, radial_basis(soap)[2])
+
+
+def reduced_centre(elements, soap):
+    """`centre_coefficients` in the reduced basis: (N, S k)."""
+    U = np.kron(np.eye(len(soap.species_Z)), radial_transform(soap, 0)[1])
+    return centre_coefficients(elements, soap) @ U.T
 
 
 def add_centre(C, centre):
