@@ -202,6 +202,8 @@ def test_refusals(atoms, tmp_path):
     dynamics.run(atoms, lambda: Springs(atoms.positions), SHORT, tmp_path / "a.npz", progress=False)
     with pytest.raises(ValueError, match=r"a\.npz belongs to a run with settings .* remove it, or choose another"):
         dynamics.run(atoms, lambda: Springs(atoms.positions), replace(SHORT, seed=8), tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=r"a\.npz belongs to a run with dtype float64, not float32"):
+        dynamics.run(atoms, lambda: Springs(atoms.positions), SHORT, tmp_path / "a.npz", dtype="float32")
     Path(tmp_path / "b.npz").write_bytes(b"half a fi")
     with pytest.raises(ValueError, match=r"b\.npz is not a file of arrays written by esgap"):
         dynamics.load_trajectory(tmp_path / "b.npz")

@@ -1,4 +1,5 @@
 """Labelling that is killed at any moment, started twice, given a full disk or wrong input."""
+import os
 import random
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from ase import Atoms
 
 from esgap.__main__ import main
 from esgap.cp2k import CP2K
-from esgap.reference import AnyCalculator, label_file, load_calculator
+from esgap.reference import AnyCalculator, dask_client, label_file, load_calculator
 from esgap.store import read_frames, write_frames
 
 SLOW = "reference_calculators:slow"
@@ -228,9 +229,18 @@ def test_names_must_be_there_and_unique(tmp_path, frames):
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "not an address"])
 def test_scheduler_that_is_not_there(tmp_path, frames, monkeypatch, address):
-    monkeypatch.setattr("esgap.reference.dask_client.__wrapped__.__defaults__", (None, 1))
+    monkeypatch.setattr("esgap.reference.dask_client.__wrapped__.__defaults__", (None, 1, False))
     with pytest.raises(ConnectionError, match=r"no dask scheduler answers at .*: start one with `dask scheduler`"):
         label_file(tmp_path / "in.xyz", tmp_path / "out.xyz", AnyCalculator(SLOW), scheduler=address)
+
+
+def test_workers_keep_to_cores_of_their_own():
+    cores = sorted(os.sched_getaffinity(0))
+    with dask_client(2, own_cores=True) as client:
+        found = [set(x) for x in client.run(os.sched_getaffinity, 0).values()]
+    assert len(found) == 2
+    assert set.union(*found) == set(cores)
+    assert len(cores) == 1 or not found[0] & found[1]
 
 
 def test_malformed_input_is_told_without_a_traceback(tmp_path, frames, capsys):

@@ -74,18 +74,19 @@ class Trajectory:
         return len(self.time)
 
 
-def run(atoms, make_calculator, settings, output, stop=None, progress=True, inputs=(), begin=None):
+def run(atoms, make_calculator, settings, output, stop=None, progress=True, inputs=(), begin=None, dtype="float64"):
     """Run MD from `atoms` (A; momenta are drawn from the seed) and write the trajectory to `output` (.npz).
 
     make_calculator() returns a new ASE calculator of the potential; it is called for each segment. stop(atoms) is
     asked at every stored frame and may return a reason to end the run, in words. What is finished lies in
-    `<output>.segments/` until all is done. inputs: files whose hashes go into the record. begin: where an earlier run
-    of fewer steps has ended (`end_state`); its last frame is the first of this one. -> `Trajectory`
+    `<output>.segments/` until all is done. inputs: files whose hashes go into the record, as does dtype, the precision
+    of the potential. begin: where an earlier run of fewer steps has ended (`end_state`); its last frame is the first
+    of this one. -> `Trajectory`
     A run that is already finished is read, not repeated; another start or other settings are refused.
     """
     output, first = Path(output), begin.step if begin else 0
     about = {"settings": asdict(settings), "start": structure_hash(atoms), "begin": first,
-             "made_from": [file_hash(path) for path in inputs]}
+             "made_from": [file_hash(path) for path in inputs], "dtype": str(dtype)}
     if first >= settings.steps:
         raise ValueError(f"the run to go on from has {first} steps already, {settings.steps} are asked for; give more")
     with only_writer(output):
@@ -197,7 +198,7 @@ def end_state(path, atoms):
 
 def _same(path, header, about):
     inputs = list(header.get("made_by", {}).get("inputs", {}).values())  # all that older files say of their potential
-    older = {"begin": 0, "made_from": inputs or about["made_from"]}
+    older = {"begin": 0, "made_from": inputs or about["made_from"], "dtype": "float64"}
     for name, value in about.items():
         found = {**older, **header}[name]
         if found != value:
@@ -244,6 +245,7 @@ def add_md_arguments(parser):
         default = getattr(MDSettings, name)
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{unit} (default {default})")
     parser.add_argument("--ensemble", choices=("nvt", "nve"), default="nvt")
+    parser.add_argument("--single", action="store_true", help="products with the sparse points in single precision")
 
 
 def md_command(args):
@@ -252,8 +254,9 @@ def md_command(args):
     names = ("temperature", "timestep", "ensemble", "taut", "every", "segment", "seed")
     settings = MDSettings(steps, **{name: getattr(args, name) for name in names})
     atoms = read_frames(args.start)[0] * tuple(args.repeat)
-    path = model_path(args.model)
-    trajectory = run(atoms, lambda: load_model(path), settings, args.output, inputs=[path, args.start])
+    path, dtype = model_path(args.model), "float32" if args.single else "float64"
+    trajectory = run(atoms, lambda: load_model(path, dtype=np.dtype(dtype)), settings, args.output,
+                     inputs=[path, args.start], dtype=dtype)
     if trajectory.stopped:
         print(f"stopped after {trajectory.time[-1] / 1e3:.2f} ps: {trajectory.stopped}")
     print(f"{args.output}: {len(trajectory)} frames, {trajectory.temperature.mean():.0f} K on average")

@@ -175,7 +175,7 @@ def _results(ready, task, workers, scheduler):
         return
     from dask.distributed import wait
 
-    with dask_client(workers, scheduler) as client:
+    with dask_client(workers, scheduler, own_cores=True) as client:
         running = {}
         while True:
             for point, start in ready():

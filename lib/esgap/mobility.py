@@ -106,7 +106,7 @@ def produce(task, folder, element="Li", replace=False, progress=False):
                                  "or choose another folder")
         whole = whole_trajectory(task, folder, begin.step if begin else 0)
         run = dynamics.run(atoms, partial(load_model, task.model, dtype=np.dtype(task.dtype)), task.settings, whole,
-                           Trust().watch(atoms), progress, [task.model, task.start], begin)
+                           Trust().watch(atoms), progress, [task.model, task.start], begin, task.dtype)
         keep(run, output, element, [task.model, task.start], whole, after=begin is not None, model=task.label,
              generation=read_record(Path(task.model).with_suffix(".json")).get("generation"), **about)
     return output
@@ -123,14 +123,14 @@ def take(model, label, trajectory, folder):
 
     trajectory: path. ValueError if it was made with another model.
     """
-    made_with = read_arrays(trajectory)[0]["made_by"]["inputs"].values()
-    if file_hash(model) not in made_with:
+    header = read_arrays(trajectory)[0]
+    if file_hash(model) not in header["made_by"]["inputs"].values():
         raise ValueError(f"{trajectory} was not made with {model}: give the model it was made with, or run it again")
     run = dynamics.load_trajectory(trajectory)
     name = f"{label.lower()}-{Path(trajectory).stem}.npz"
     with only_writer(Path(folder) / name):
         keep(run, Path(folder) / name, model=label, inputs=[model, trajectory], settings=asdict(run.settings),
-             gap=file_hash(model), repeat=[1, 1, 1],
+             gap=file_hash(model), repeat=[1, 1, 1], dtype=header.get("dtype", "float64"),
              generation=read_record(Path(model).with_suffix(".json")).get("generation"))
     return Path(folder) / name
 
@@ -266,7 +266,7 @@ def conductivity_command(args):
     if args.workers == 0 and args.scheduler is None:
         outputs = [produce(task, folder, replace=args.replace, progress=True) for task in tasks]
     else:
-        with dask_client(min(max(args.workers, 1), len(tasks)), args.scheduler) as client:
+        with dask_client(min(max(args.workers, 1), len(tasks)), args.scheduler, own_cores=True) as client:
             outputs = client.gather([client.submit(produce, task, folder, replace=args.replace, pure=False)
                                      for task in tasks])
     runs = [load_run(path) for path in outputs]

@@ -204,9 +204,21 @@ def _dask_results(client, todo, labeller):
             yield key, None, f"the worker failed: {future.exception()}"
 
 
+def keep_to_cores(k, n):
+    """Keep this process, with all its threads, to its share of the cores, the k-th of n; does nothing but on Linux.
+
+    Small matrices leave little to share out: threads of several processes on the same cores wait for each other."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        share = cores[k::n] or [cores[k % len(cores)]]
+        for thread in Path("/proc/self/task").iterdir():
+            os.sched_setaffinity(int(thread.name), share)
+
+
 @contextlib.contextmanager
-def dask_client(workers, scheduler=None, patience=15):
-    """A dask client: on `scheduler` (an address such as tcp://host:8786), or on `workers` processes of this machine."""
+def dask_client(workers, scheduler=None, patience=15, own_cores=False):
+    """A dask client: on `scheduler` (an address such as tcp://host:8786), or on `workers` processes of this machine,
+    with `own_cores` each on cores of its own."""
     from dask.distributed import Client, LocalCluster
 
     if scheduler is not None:
@@ -221,6 +233,8 @@ def dask_client(workers, scheduler=None, patience=15):
     with tempfile.TemporaryDirectory(prefix="esgap-dask-") as scratch, \
             LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0",
                          local_directory=scratch, memory_limit=0) as cluster, Client(cluster) as client:
+        for k, address in enumerate(client.scheduler_info()["workers"] if own_cores else ()):
+            client.run(keep_to_cores, k, workers, workers=[address])
         yield client
 
 
