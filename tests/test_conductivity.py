@@ -56,6 +56,17 @@ def test_axes_and_displacements():
     assert msd[50] == pytest.approx(2 * np.array([0.1, 0.5, 1.0]) * lag[50], rel=0.4)
 
 
+def test_displacements_of_runs_with_frames_at_other_times():
+    """Uniform motion: the mean square is (v t)^2 at every lag, whatever the spacings are."""
+    def moving(spacing):
+        time = np.arange(400) * spacing
+        paths = 0.3 * time[:, None, None] * np.ones((1, 5, 3))
+        return replace(walk(0, (1.0, 1.0, 1.0)), paths=paths, time=1e3 * time)
+    lag, msd = conductivity.displacements([moving(0.1), moving(0.051)])
+    assert lag[-1] > 17
+    assert np.allclose(msd, (0.3 * lag[:, None])**2, atol=3e-4)  # a parabola lies 0.09 dt^2/4 below its chords
+
+
 def test_posterior_has_the_mean_and_error_it_is_given():
     draws = conductivity.posterior(190.0, 40.0, 200000)
     assert draws.mean() == pytest.approx(190, rel=0.005)

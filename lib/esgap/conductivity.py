@@ -111,12 +111,19 @@ def against_length(runs, lengths, fit=FitRange()):
 
 
 def displacements(runs, length=None, fit=FitRange()):
-    """Lag in ps and mean square displacement (n, 3) in A^2 by Cartesian component, mean over runs of one length."""
-    spacing = max(run.timestep for run in runs)  # frames in between are left out
-    paths = [fit.of(run, length)[0][::round(spacing / run.timestep)] for run in runs]
-    n = min(map(len, paths))
-    msd = np.mean([transport.mean_square_displacement(p[:n]) for p in paths], axis=0)
-    return np.arange(n) * spacing, msd
+    """Lag in ps and mean square displacement (n, 3) in A^2 by Cartesian component, mean over runs.
+
+    Runs with frames closer to each other are read at the lags of the others, between frames by interpolation.
+    """
+    paths = [fit.of(run, length)[0] for run in runs]
+    spacing = max(run.timestep for run in runs)
+    last = min((len(p) - 1) * run.timestep for p, run in zip(paths, runs, strict=True))
+    lags = np.arange(int(last / spacing + 1e-9) + 1) * spacing
+    found = []
+    for path, run in zip(paths, runs, strict=True):
+        own = np.arange(len(path)) * run.timestep
+        found.append([np.interp(lags, own, x) for x in transport.mean_square_displacement(path).T])
+    return lags, np.mean(found, axis=0).T
 
 
 def along_axes(runs, fit=FitRange()):
