@@ -115,6 +115,13 @@ def test_a_finished_generation_is_not_repeated(fit, tmp_path):
     assert calls == [0, 1, 2, 2, 3]
 
 
+def test_where_a_generation_stands_in_words():
+    folder = esgap.data_path("training")
+    last = training.read_generations(folder)[-1].number
+    assert training.standing(last, folder) == f"{last}, the last"
+    assert training.standing(1, folder) == f"1 (the loop has come to {last} since)"
+
+
 def test_changed_labels_and_damaged_records_are_refused(fit, tmp_path):
     training.train(tmp_path, initial(), sample, label, fit, 1, progress=False)
     text = (tmp_path / "gen1.xyz").read_text()

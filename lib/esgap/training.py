@@ -86,6 +86,12 @@ def read_generations(folder):
         raise ValueError(f"{log} is damaged ({error}): remove it; labels are kept, models are fitted again") from None
 
 
+def standing(number, folder):
+    """Where a generation stands in the loop of a folder, in words: "5, the last", "3 (the loop has come to 5)"."""
+    last = max((record.number for record in read_generations(folder)), default=number)
+    return f"{number}, the last" if number >= last else f"{number} (the loop has come to {last} since)"
+
+
 def _check(record, path):
     if record.frames != file_hash(path):
         raise ValueError(f"{path} has changed since generation {record.number} was fitted to it: put the old file "
