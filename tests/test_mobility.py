@@ -108,11 +108,13 @@ def test_a_run_made_otherwise_is_taken_if_it_is_of_the_model(models, capsys):
 
 def test_an_untrusted_last_frame_is_left_out(models, monkeypatch):
     class Never:
+        bond = 4.5
+
         def watch(self, start):
             seen = []
             return lambda atoms: "enough" if seen.append(0) or len(seen) > 2 else ""
 
-    monkeypatch.setattr(mobility, "Trust", Never)
+    monkeypatch.setattr(mobility, "WHOLE", Never())
     assert run_all(models, "--seeds", "0") == 1
     path = models / "runs/gap-800K-0.npz"
     assert read_arrays(path)[0]["stopped"] == "enough"

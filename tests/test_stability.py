@@ -29,6 +29,20 @@ def test_drift_of_a_line_in_noise():
         stability.drift(run(np.zeros(30)))
 
 
+def test_the_longest_bond_of_frames_that_are_wrapped_or_of_other_atoms():
+    atoms = structures.crystal()
+    bonds = structures.ps_bonds(atoms)
+    moved = atoms.copy()
+    along = moved.get_distance(bonds.i[0], bonds.j[0], mic=True, vector=True)
+    moved.positions[bonds.j[0]] += 0.5 * along / np.linalg.norm(along)
+    moved.positions += [3.0, 1.0, 2.0]
+    moved.wrap()
+    length = atoms.get_distance(bonds.i[0], bonds.j[0], mic=True)
+    assert stability.longest_bond([Atoms("Li"), atoms, moved], atoms) == pytest.approx(length + 0.5)
+    with pytest.raises(ValueError, match="none of the 1 frames holds the 42 atoms"):
+        stability.longest_bond([Atoms("Li")], atoms)
+
+
 def test_a_bond_that_opens_is_seen():
     atoms = structures.crystal()
     positions = np.repeat(atoms.positions[None], 5, axis=0)

@@ -9,6 +9,7 @@ Units: A, eV, fs, K.
 from dataclasses import dataclass
 
 import numpy as np
+from ase.geometry import find_mic
 
 from .neighbours import neighbour_pairs
 from .sampling import Trust
@@ -40,13 +41,27 @@ def drift(trajectory, n_blocks=10):
     return Drift(float(slope), float(np.sqrt(covariance[0, 0])), float(np.std(e - np.polyval(np.polyfit(t, e, 1), t))))
 
 
-def broken_bonds(trajectory, limit=Trust.bond):
-    """Largest length in A of any of the P-S bonds of the first frame (n_frames,), to compare with `limit`, and whether
-    all stay below it."""
-    bonds = ps_bonds(trajectory.atoms(0))
+def broken_bonds(trajectory, limit=Trust.bond, start=None):
+    """Largest length in A of any of the P-S bonds of `start` (Atoms; None: the first frame) -> (n_frames,), to compare
+    with `limit`, and whether all stay below it."""
+    bonds = ps_bonds(trajectory.atoms(0) if start is None else start)
     shift = bonds.S @ trajectory.cell
     longest = np.array([np.linalg.norm(r[bonds.j] - r[bonds.i] + shift, axis=1).max() for r in trajectory.positions])
     return longest, bool(longest.max() <= limit)
+
+
+def longest_bond(frames, start):
+    """Longest, in A, that any of the P-S bonds of `start` becomes in frames of the same atoms, wrapped or not.
+
+    Frames of other atoms, such as single ones of a training set, are passed over; ValueError if no other is left."""
+    bonds, lengths = ps_bonds(start), []
+    for atoms in frames:
+        if np.array_equal(atoms.numbers, start.numbers):
+            _, d = find_mic(atoms.positions[bonds.j] - atoms.positions[bonds.i], atoms.cell, atoms.pbc)
+            lengths.append(d.max())
+    if not lengths:
+        raise ValueError(f"none of the {len(frames)} frames holds the {len(start)} atoms of the start, in its order")
+    return float(max(lengths))
 
 
 @dataclass(frozen=True, eq=False)
