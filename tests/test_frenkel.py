@@ -142,3 +142,6 @@ def test_command_lists_sites_and_wants_a_pair(capsys, tmp_path):
     assert "no pair is given: choose one with --pair or --scan" in capsys.readouterr().err
     assert main(["frenkel", "no-model.npz", str(tmp_path / "a.xyz"), "--pair", "3:hole1"]) == 2
     assert "no model at no-model.npz" in capsys.readouterr().err
+    assert main(["frenkel", "no-model.npz", str(tmp_path / "a.xyz"), "--pair", "3:hole1", "--summary",
+                 str(tmp_path / "a.json")]) == 2
+    assert "a.json is the record of" in capsys.readouterr().err

@@ -87,6 +87,10 @@ def frenkel_command(args):
     if args.sites:
         print("\n".join(map(str, sites)))
         return 0
+    record = Path(args.output).with_suffix(".json")
+    if args.summary and Path(args.summary).resolve() == record.resolve():
+        raise ValueError(f"--summary {args.summary} is the record of {args.output}, without which nothing goes on from "
+                         "there: choose another name or folder")
     supercells = args.supercell or [[2, 3, 2]]
     pairs = [pair_named(text, crystal, sites) for text in args.pair]
     in_field = [pair_named(text, crystal, sites) for text in args.field_pair] or pairs
