@@ -106,3 +106,12 @@ def test_frenkel_numbers_are_those_of_the_stored_sweeps(verdicts):
     if curves := frenkel_summary.curves(sweeps["ES-GAP"]):
         lowest = min(c.out[c.intact].min() for c in curves)
         assert verdicts["frenkel-field"].numbers[0].value == pytest.approx(lowest)
+
+
+def test_what_the_readme_says_was_found_rests_on_verdicts_that_stand(verdicts):
+    """Its words carry no numbers; the comment below them names the verdicts. If this fails, reword both."""
+    text = (esgap.data_path().parent / "README.md").read_text(encoding="utf-8")
+    rests_on = re.search(r"<!-- rests on: (.*?) -->", text, re.DOTALL).group(1)
+    named = dict(re.split(r":\s+", part, maxsplit=1) for part in re.split(r";\s+", rests_on))
+    assert len(named) >= 6
+    assert {name: verdicts[name].verdict for name in named} == named
