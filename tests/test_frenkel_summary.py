@@ -178,15 +178,23 @@ def test_the_command_ships(tmp_path, monkeypatch):
     from esgap.__main__ import main
     from reference_calculators import weak
 
+    class Two:
+        def energies(self, frames):
+            return np.array([[0.0, 0.1 * np.sum(a.positions**2)] for a in frames]).T
+
     monkeypatch.setattr("esgap.frenkel_run.load_model", lambda path: weak())
+    monkeypatch.setattr("esgap.frenkel_run.stored_committees", lambda models: dict.fromkeys(models, (Two(), 2.0)))
     (tmp_path / "gap.npz").write_bytes(b"a model")
     (tmp_path / "gap.json").write_text('{"generation": 3}')
     out, story = tmp_path / "gap-out.json", tmp_path / "story.xyz"
-    assert main(["frenkel", str(tmp_path / "gap.npz"), str(tmp_path / "out.xyz"), "--pair", "3:hole1", "--field-pair",
-                 "2:hole1", "--supercell", "1", "1", "1", "--directions", "b", "--n-points", "3", "--fmax", "2",
-                 "--scan", "2:hole1", "--scan-supercell", "1", "2", "1", "--summary", str(out), "--story",
-                 str(story)]) == 0
+    command = ["frenkel", str(tmp_path / "gap.npz"), str(tmp_path / "out.xyz"), "--pair", "3:hole1", "--field-pair",
+               "2:hole1", "--supercell", "1", "1", "1", "--directions", "b", "--n-points", "3", "--fmax", "2",
+               "--scan", "2:hole1", "--scan-supercell", "1", "2", "1", "--summary", str(out), "--story", str(story)]
+    assert main([*command, "--no-committee"]) == 0
+    assert np.isnan(frenkel_summary.load_summary(out).formation_error("2:hole1:0,0,0", (1, 1, 1)))
+    assert main(command) == 0
     read = frenkel_summary.load_summary(out)
+    assert read.formation_error("2:hole1:0,0,0", (1, 1, 1)) > 0
     assert (read.label, read.generation, read.cutoff) == ("GAP", 3, None)
     assert read.swept() == (("2:hole1:0,0,0", "b", (1, 1, 1)),)
     assert len(read.alike("2:hole1:0,0,0", (1, 2, 1))) == 4

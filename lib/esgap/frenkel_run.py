@@ -76,6 +76,8 @@ def add_frenkel_arguments(parser):
     parser.add_argument("--dft-frames", help="also write the cells of zero field, to be labelled with DFT")
     parser.add_argument("--summary", help="also write energies, dipoles and fates of all points, without positions, "
                         ".json: what chapter 6 reads")
+    parser.add_argument("--no-committee", action="store_true", help="no errors in the summary: the committee of the "
+                        "model takes as many evaluations of every point as it has members")
     parser.add_argument("--story", help="also write the first pair swept, before and after relaxation and in the "
                         "field, .xyz: what chapter 6 shows")
 
@@ -116,7 +118,7 @@ def frenkel_command(args):
         about = path.with_suffix(".json")
         generation = read_record(about).get("generation") if about.exists() else None
         result = replace(result, generation=generation, cutoff=_cutoff(load_model(path)))
-        for committee, scale in stored_committees({result.label: path}).values():
+        for committee, scale in () if args.no_committee else stored_committees({result.label: path}).values():
             result = with_errors(result, committee, scale)
         write_summary(result, args.summary, [path])
     if args.story:

@@ -20,6 +20,7 @@ from .hops import end_points, find_hops
 from .models import LABELS, load_model, model_path
 from .paths import Profile, evaluate, labels_on, load_path
 from .store import data_path, file_hash, only_writer, read_frames, read_record, write_frames, write_record
+from .training import standing
 
 FOLDER = "runs/paths"  # of the data
 DFT = "dft/paths.xyz"
@@ -208,7 +209,8 @@ def summary(found):
     less = 1e3 * (own["ES-GAP"] - own["GAP"])
     bar = f" ± {less.std(ddof=1) / np.sqrt(len(less)):.0f}" if len(less) > 1 else ""
     beside = np.mean([len(h.displaced(m)) for h in hops for m in h.images])
-    return (f"With potentials of generation {found.generation}, {len(hops)} hop{'s' * (len(hops) > 1)} with paths of "
+    where = "unknown" if found.generation is None else standing(found.generation, data_path("training"))
+    return (f"With potentials of generation {where}: {len(hops)} hop{'s' * (len(hops) > 1)} with paths of "
             f"both in a cell of {len(hops[0].images['GAP'][0])} atoms, {found.settings['images']} images, forces below "
             f"{found.settings['fmax']} eV/Å ({len(found.failed)} searches have failed):\n\n"
             f"- **Either path.** On the path of the other, barriers change by {1e3 * change['GAP']:.0f} (GAP) and "
