@@ -1,5 +1,6 @@
 """A hop list typed by hand is found hop by hop in a noisy trajectory, whatever the frame, images and excursions."""
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -172,6 +173,21 @@ def test_table_counts_both_ways_and_its_components_add_up():
     assert "6 hops of 1 Li between 3 sites in 19.98 ps" in str(found)
     assert "2 forth    1 back" in str(kinds[0])
     assert "ion 4: site" in str(found.hops[0])
+
+
+def test_the_error_of_a_rate_is_that_of_counting_or_of_halves_that_scatter():
+    class Counted(SimpleNamespace):
+        def __len__(self):
+            return len(self.hops)
+
+    def found(*times):
+        return [Counted(n_ions=5, length=1000.0, hops=[SimpleNamespace(end_time=t) for t in of]) for of in times]
+
+    even = np.arange(5.0, 1000.0, 10.0)  # 50 hops in either half
+    assert hops.hop_rate(found(even, even)) == pytest.approx((200 / 10, np.sqrt(200) / 10))
+    late = 500 + even / 2  # 100 hops, all in the second half
+    value, error = hops.hop_rate(found(late, late))
+    assert (value, error) == pytest.approx((200 / 10, np.std([0, 0, 40, 40], ddof=1) / 2))
 
 
 def test_a_rattling_solid_has_no_hops():

@@ -256,6 +256,20 @@ def end_points(trajectory, hops, average=200.0, repeat=(1, 1, 1), element="Li"):
 
 ROW = ("ion", "start", "end", "image", "start_frame", "end_frame", "start_time", "end_time", "displacement",
        "moved_with")
+def hop_rate(found):
+    """Hops per ion and ps in several runs, `Hops` from time 0 on -> (value, standard error).
+
+    The error is the larger of that of independent hops and that of the scatter of both halves of all runs: hops that
+    set off each other are fewer events than they are hops.
+    """
+    time = np.array([h.n_ions * h.length * 1e-3 for h in found])
+    first = np.array([sum(hop.end_time < h.length / 2 for hop in h.hops) for h in found])
+    number = np.array([len(h) for h in found])
+    halves = np.concatenate([first, number - first]) / np.tile(time / 2, 2)
+    scatter = halves.std(ddof=1) / np.sqrt(len(halves))
+    return float(number.sum() / time.sum()), float(max(np.sqrt(number.sum()) / time.sum(), scatter))
+
+
 KIND = ("start", "end", "image", "displacement", "length", "along", "forward", "backward", "duration", "together")
 
 
