@@ -34,6 +34,11 @@ def test_decomposition_adds_up(ax):
     total, frozen, relaxation = (line.get_ydata() for line in ax.get_lines()[:3])
     np.testing.assert_allclose(total, frozen + relaxation)
     np.testing.assert_allclose(relaxation, -FIELD**2, atol=1e-12)
+    ax.clear()
+    figures_frenkel.decomposition(curve("GAP", "x", gone=True), ax)
+    there, _, relaxation, gone = ax.get_lines()[:4]
+    assert there.get_xdata().tolist() == relaxation.get_xdata().tolist() == FIELD[:4].tolist()
+    assert (gone.get_xdata().tolist(), gone.get_markerfacecolor()) == ([0.2], "none")
 
 
 def test_distance_scan(ax):

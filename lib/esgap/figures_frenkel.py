@@ -54,9 +54,9 @@ def decomposition(curve, ax):
     """One curve, the line of frozen geometries, and what relaxation adds to it; open where the pair has changed."""
     here = curve.intact
     ax.plot(curve.field[here], curve.out[here], "o-", color="k", label="relaxed in the field")
-    ax.plot(curve.field[~here], curve.out[~here], "o", color="k", mfc="none")
     ax.plot(curve.field, curve.frozen, "--", color="#0072b2", label="frozen, $E_f(0) - E \\mu$")
     ax.plot(curve.field[here], curve.relaxation[here], ":", color="#d55e00", label="relaxation")
+    ax.plot(curve.field[~here], curve.out[~here], "o", color="k", mfc="none")
     ax.axhline(0, color="k", lw=1)
     ax.set(xlabel=f"electric field along {curve.direction} (V/Å)", ylabel="energy (eV)")
     ax.legend()
