@@ -50,6 +50,7 @@ def opened(driver, url):
 def test_the_book_is_there():
     require(CHAPTERS, "no built book: make book")
     assert (HTML / "index.html").exists()
+    assert (HTML / "favicon.ico").exists()  # asked for where a page names no icon; index.html does not
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -8,7 +8,7 @@ from ase.calculators.mixing import SumCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
 import esgap
-from esgap import ElectrostaticBaseline, UniformField
+from esgap import ElectrostaticBaseline, UniformField, structures
 from test_ewald import CHARGES, ZETA, skew_cell
 
 
@@ -113,6 +113,19 @@ def test_same_program_for_a_whole_trajectory():
         calc.calculate(atoms)
     assert calc._system.neighbours.n_rebuilds > 3
     assert _value_and_gradients._cache_size() == compiled
+
+
+def test_calculators_made_anew_find_few_programs_enough():
+    from esgap.calculators import _value_and_gradients
+
+    # as each segment of an MD run makes one of its own, and a compilation lasts as long as hundreds of steps
+    atoms = structures.crystal()
+    start, rng = atoms.positions.copy(), np.random.default_rng(8)
+    compiled = _value_and_gradients._cache_size()
+    for _ in range(16):
+        atoms.positions = start + 0.15 * rng.normal(size=start.shape)
+        ElectrostaticBaseline({"Li": 0.6, "P": 1.35, "S": -0.75}, ZETA, accuracy=1e-6, skin=1.0).calculate(atoms)
+    assert 1 <= _value_and_gradients._cache_size() - compiled <= 4
 
 
 def test_field_work_and_branch():

@@ -238,9 +238,12 @@ def test_workers_keep_to_cores_of_their_own():
     cores = sorted(os.sched_getaffinity(0))
     with dask_client(2, own_cores=True) as client:
         found = [set(x) for x in client.run(os.sched_getaffinity, 0).values()]
+        kept = client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_")
     assert len(found) == 2
     assert set.union(*found) == set(cores)
     assert len(cores) == 1 or not found[0] & found[1]
+    assert sorted(os.sched_getaffinity(0)) == cores  # and the process that started them to all of its own
+    assert set(kept.values()) == {None}  # freed memory stays theirs, see dask_client
 
 
 def test_malformed_input_is_told_without_a_traceback(tmp_path, frames, capsys):

@@ -23,6 +23,8 @@ from tqdm import tqdm
 from .models import load_model, model_path
 from .store import file_hash, only_writer, provenance, read_arrays, read_frames, structure_hash, write_arrays
 
+SKIN = 1.0  # A, of neighbour lists: at 800 K and 0.5 A they would be made anew every third step
+
 
 @dataclass(frozen=True)
 class MDSettings:
@@ -255,7 +257,7 @@ def md_command(args):
     settings = MDSettings(steps, **{name: getattr(args, name) for name in names})
     atoms = read_frames(args.start)[0] * tuple(args.repeat)
     path, dtype = model_path(args.model), "float32" if args.single else "float64"
-    trajectory = run(atoms, lambda: load_model(path, dtype=np.dtype(dtype)), settings, args.output,
+    trajectory = run(atoms, lambda: load_model(path, skin=SKIN, dtype=np.dtype(dtype)), settings, args.output,
                      inputs=[path, args.start], dtype=dtype)
     if trajectory.stopped:
         print(f"stopped after {trajectory.time[-1] / 1e3:.2f} ps: {trajectory.stopped}")

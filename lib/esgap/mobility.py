@@ -28,8 +28,8 @@ OTHER_SEEDS = 100  # between the seeds of the two models
 BETWEEN = 50.0  # fs between frames, or close to it
 NEAR = 20.0  # K, a run without thermostat ends up where it does
 # At 800 K a P2S7 unit opens at its bridge now and then and closes again within a fraction of a ps, which a run
-# survives; a sulfur as far away as this has left.
-WHOLE = Trust(bond=4.5)
+# survives; a sulfur as far away as this has left. Two lithium ions may come as close as 1.9 A.
+WHOLE = Trust(bond=4.5, contact=0.7)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +108,9 @@ def produce(task, folder, element="Li", replace=False, progress=False):
                 raise ValueError(f"{output} is of another model or has other settings: give --replace to make it anew, "
                                  "or choose another folder")
         whole = whole_trajectory(task, folder, begin.step if begin else 0)
-        run = dynamics.run(atoms, partial(load_model, task.model, dtype=np.dtype(task.dtype)), task.settings, whole,
-                           WHOLE.watch(atoms), progress, [task.model, task.start], begin, task.dtype)
+        potential = partial(load_model, task.model, skin=dynamics.SKIN, dtype=np.dtype(task.dtype))
+        run = dynamics.run(atoms, potential, task.settings, whole, WHOLE.watch(atoms), progress,
+                           [task.model, task.start], begin, task.dtype)
         keep(run, output, element, [task.model, task.start], whole, begin is not None, atoms, model=task.label,
              generation=read_record(Path(task.model).with_suffix(".json")).get("generation"), **about)
     return output

@@ -43,8 +43,9 @@ def save_model(path, gap, baseline=None, inputs=(), seed=None, **about):
         write_record(path.with_suffix(".json"), record, inputs, seed)
 
 
-def load_model(name, accuracy=ACCURACY, **options):
-    """A stored potential as an ASE calculator: "gap", "es-gap", or a path. options go to `GAP` (skin, dtype).
+def load_model(name, accuracy=ACCURACY, skin=0.5, **options):
+    """A stored potential as an ASE calculator: "gap", "es-gap", or a path. skin (A): of its neighbour lists; for MD
+    `dynamics.SKIN` is quicker, results are the same. options go to `GAP` (dtype).
 
     A GAP comes as `GAP`, an ES-GAP as the SumCalculator of GAP and baseline. Raises FileNotFoundError if there is no
     such model, ValueError if its record belongs to another file.
@@ -53,8 +54,8 @@ def load_model(name, accuracy=ACCURACY, **options):
     record = read_record(path.with_suffix(".json"))
     if record["gap"] != file_hash(path):
         raise ValueError(f"{path.with_suffix('.json')} describes another file than {path}: restore both from one place")
-    gap = GAP.load(path, **options)
+    gap = GAP.load(path, skin=skin, **options)
     if record["baseline"] is None:
         return gap
     zeta = {s: np.inf if z is None else z for s, z in record["baseline"]["zeta"].items()}
-    return es_gap(gap, ElectrostaticBaseline(record["baseline"]["charges"], zeta, accuracy))
+    return es_gap(gap, ElectrostaticBaseline(record["baseline"]["charges"], zeta, accuracy, skin))

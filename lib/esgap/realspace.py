@@ -20,6 +20,7 @@ from .slater import screening_table
 SQRT_PI = np.sqrt(np.pi)
 _TOLERANCE = 1e-13  # of p, which is of the order of 1
 FAR = 1e6  # A, where empty slots lie
+STEP = 8  # slots
 
 
 class Screening(NamedTuple):
@@ -119,7 +120,8 @@ def interaction(r, radial):
 def into_slots(pairs, cell, species, widths):
     """Directed pairs (`neighbours.Pairs`) as `Slots` of each neighbour species, and how many slots each has.
 
-    species (n,) of the atoms. The widths only grow, with headroom, so that a new list seldom recompiles the program.
+    species (n,) of the atoms. The widths only grow, with headroom and to multiples of STEP, so that a new list seldom
+    recompiles the program, and one of another run of the same atoms finds a program that is there already.
     """
     blocks, n = [], len(species)
     for b, width in enumerate(widths):
@@ -127,7 +129,7 @@ def into_slots(pairs, cell, species, widths):
         of = of[np.argsort(pairs.i[of], kind="stable")]
         i, count = pairs.i[of], np.bincount(pairs.i[of], minlength=n)
         need = int(count.max())
-        width = width if need <= width else need + need // 16 + 2
+        width = width if need <= width else STEP * -(-(need + need // 16 + 2) // STEP)
         slot = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
         j, shift = np.zeros((width, n), np.int32), np.full((3, width, n), FAR)
         j[slot, i], shift[:, slot, i] = pairs.j[of], (pairs.S[of] @ cell).T

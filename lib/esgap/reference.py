@@ -204,21 +204,36 @@ def _dask_results(client, todo, labeller):
             yield key, None, f"the worker failed: {future.exception()}"
 
 
-def keep_to_cores(k, n):
-    """Keep this process, with all its threads, to its share of the cores, the k-th of n; does nothing but on Linux.
+@contextlib.contextmanager
+def keeping_to_cores(k, n):
+    """Meanwhile this process, with all its threads and what it starts, keeps to the k-th of n shares of its cores; does
+    nothing but on Linux.
 
-    Small matrices leave little to share out: threads of several processes on the same cores wait for each other."""
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        share = cores[k::n] or [cores[k % len(cores)]]
-        for thread in Path("/proc/self/task").iterdir():
-            os.sched_setaffinity(int(thread.name), share)
+    Small matrices leave little to share out: threads of several processes on the same cores wait for each other. A
+    process has to find its share when it starts, since libraries make as many threads as there are cores then.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    try:
+        _set_affinity(cores[k::n] or [cores[k % len(cores)]])
+        yield
+    finally:
+        _set_affinity(cores)
+
+
+def _set_affinity(cores):
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 @contextlib.contextmanager
 def dask_client(workers, scheduler=None, patience=15, own_cores=False):
     """A dask client: on `scheduler` (an address such as tcp://host:8786), or on `workers` processes of this machine,
     with `own_cores` each on cores of its own."""
+    import dask
     from dask.distributed import Client, LocalCluster
 
     if scheduler is not None:
@@ -230,11 +245,18 @@ def dask_client(workers, scheduler=None, patience=15, own_cores=False):
         with client:
             yield client
         return
+    # dask has workers give every freed block back to the system, and potentials twice as slow for it
+    environ = {key: value for key, value in dask.config.get("distributed.nanny.pre-spawn-environ").items()
+               if key != "MALLOC_TRIM_THRESHOLD_"}
     with tempfile.TemporaryDirectory(prefix="esgap-dask-") as scratch, \
-            LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0",
-                         local_directory=scratch, memory_limit=0) as cluster, Client(cluster) as client:
-        for k, address in enumerate(client.scheduler_info()["workers"] if own_cores else ()):
-            client.run(keep_to_cores, k, workers, workers=[address])
+            dask.config.set({"distributed.nanny.pre-spawn-environ": environ}), \
+            LocalCluster(n_workers=0 if own_cores else workers, threads_per_worker=1, processes=True,
+                         dashboard_address=":0", local_directory=scratch, memory_limit=0) as cluster, \
+            Client(cluster) as client:
+        for k in range(workers if own_cores else 0):
+            with keeping_to_cores(k, workers):
+                cluster.scale(k + 1)
+                client.wait_for_workers(k + 1)
         yield client
 
 
