@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from esgap import found_mobility, hop_paths, hops, verdicts
+from esgap import found_mobility, hop_choice, hop_paths, hops, verdicts
 from esgap.__main__ import main
 from esgap.claims import claim
 from esgap.store import labelled, read_frames, read_record, write_frames, write_record
@@ -138,7 +138,7 @@ def test_without_paths_nothing_is_claimed(monkeypatch, tmp_path):
 
 def test_the_calmest_hop_of_a_kind_is_chosen(tmp_path):
     run = trajectory()
-    chosen = hop_paths.chosen_hops(run, 3)
+    chosen = hop_choice.chosen_hops(run, 3)
     counted = [kind.forward + kind.backward for _, kind in chosen]
     assert counted == sorted(counted, reverse=True)
     twice = next(hop for hop, kind in chosen if kind.forward + kind.backward == 2)
@@ -149,8 +149,8 @@ def test_the_calmest_hop_of_a_kind_is_chosen(tmp_path):
 
 def test_ends_are_those_of_the_hop(tmp_path, monkeypatch):
     run = trajectory()
-    monkeypatch.setattr(hop_paths, "load_trajectory", lambda path: run)
-    hop_paths.write_ends(["run.npz"], 2, tmp_path / "ends.xyz", repeat=(1, 2, 1))
+    monkeypatch.setattr(hop_choice, "load_trajectory", lambda path: run)
+    hop_choice.write_ends(["run.npz"], 2, tmp_path / "ends.xyz", repeat=(1, 2, 1))
     frames = read_frames(tmp_path / "ends.xyz")
     assert [a.info["name"] for a in frames] == ["hop-0-start", "hop-0-end", "hop-1-start", "hop-1-end"]
     for start, end in zip(frames[::2], frames[1::2], strict=True):
@@ -159,6 +159,29 @@ def test_ends_are_those_of_the_hop(tmp_path, monkeypatch):
         assert moved.argmax() == start.info["ion"]
         assert moved.max() == pytest.approx(start.info["length"], abs=0.4)
     still = replace(run, positions=run.positions[:100], time=run.time[:100])
-    monkeypatch.setattr(hop_paths, "load_trajectory", lambda path: still)
+    monkeypatch.setattr(hop_choice, "load_trajectory", lambda path: still)
     with pytest.raises(ValueError, match="no hops"):
-        hop_paths.write_ends(["run.npz"], 2, tmp_path / "none.xyz")
+        hop_choice.write_ends(["run.npz"], 2, tmp_path / "none.xyz")
+
+
+def test_a_traversal_is_two_hops_of_one_ion_through_the_cell(tmp_path, monkeypatch):
+    through_b = [(0, 0, (0, 0, 0)), (300, 1, (0, 0, 0)), (400, 0, (0, 1, 0))]
+    calm = {4: through_b, 5: [(0, 2, (0, 0, 0))], 6: [(0, 3, (0, 0, 0)), (600, 4, (0, 0, 0)), (700, 3, (0, 0, 0))]}
+    run = trajectory(calm)
+    first, second = hop_choice.traversal(run, 1)
+    assert (first.ion, second.ion) == (4, 4)
+    np.testing.assert_allclose(first.displacement + second.displacement, run.cell[1], atol=0.1)
+    with pytest.raises(ValueError, match=r"no two consecutive hops .* along a within"):
+        hop_choice.traversal(run, 0)
+
+    restless = {**calm, 7: [(0, 0, (0, 0, 1)), (550, 1, (0, 0, 1)), (650, 0, (0, 1, 1))]}
+    assert hop_choice.traversal(trajectory(restless), 1)[0].ion == 4  # ion 6 hops during that of ion 7
+
+    monkeypatch.setattr(hop_choice, "load_trajectory", lambda path: run)
+    hop_choice.write_ends(["run.npz"], 1, tmp_path / "ends.xyz", through=1)
+    frames = {a.info["name"]: a for a in read_frames(tmp_path / "ends.xyz")}
+    assert list(frames) == [f"hop-{k}-{which}" for k in range(3) for which in ("start", "end")]
+    np.testing.assert_array_equal(frames["hop-1-end"].positions, frames["hop-2-start"].positions)
+    assert [frames[f"hop-{k}-start"].info["after"] for k in range(3)] == ["none", "none", "hop-1"]
+    moved = frames["hop-2-end"].positions[4] - frames["hop-1-start"].positions[4]
+    np.testing.assert_allclose(moved, run.cell[1], atol=0.1)

@@ -1,9 +1,9 @@
 """python -m esgap paths: hops seen in MD, as minimum-energy paths of both models, each evaluated with the other.
 
-From each trajectory the most frequent kinds of hops are taken; of each kind the hop during which all other atoms move
-least. Their end points go to `ends.xyz`; both models relax them and find the path between, `hop-0-gap.xyz`, ...; the
-record `paths.json` holds energies of both models on both paths, and what could not be done, with the reason.
-`images.xyz` are all images, to be labelled:  python -m esgap label data/runs/paths/images.xyz data/dft/paths.xyz
+Hops are taken from trajectories as `hop_choice` says. Their end points go to `ends.xyz`; both models relax them and
+find the path between, `hop-0-gap.xyz`, ...; the record `paths.json` holds energies of both models on both paths, and
+what could not be done, with the reason. `images.xyz` are all images, to be labelled:
+    python -m esgap label data/runs/paths/images.xyz data/dft/paths.xyz
 Units: A, eV.
 """
 import contextlib
@@ -15,8 +15,7 @@ from ase import Atoms
 
 from .barriers import NEBSettings, find_path
 from .committee_run import stored_committees
-from .dynamics import load_trajectory
-from .hops import end_points, find_hops
+from .hop_choice import SHORTEST, write_ends
 from .models import LABELS, load_model, model_path
 from .paths import Profile, evaluate, labels_on, load_path
 from .store import data_path, file_hash, only_writer, read_frames, read_record, write_frames, write_record
@@ -24,7 +23,6 @@ from .training import standing
 
 FOLDER = "runs/paths"  # of the data
 DFT = "dft/paths.xyz"
-SHORTEST = 2.0  # A
 REASONS = (ValueError, RuntimeError)  # what a search says when there is no path
 
 
@@ -39,6 +37,7 @@ class HopPaths:
     moved_with: tuple  # ions that hopped at the same time in MD
     profiles: dict = field(repr=False)  # {(label, path of): Profile}
     images: dict = field(repr=False)  # {path of: tuple of Atoms}
+    after: str | None = None  # name of the hop that ends where this one begins, with the same ion
 
     def barrier(self, label, path_of, way="forward"):
         """eV; way: "forward" or "reverse". KeyError if that potential was not evaluated there."""
@@ -65,51 +64,6 @@ class AllPaths:
 
     def __len__(self):
         return len(self.hops)
-
-
-def chosen_hops(trajectory, n, element="Li", shortest=SHORTEST):
-    """The calmest hop of each of the n most frequent kinds -> list of (`hops.Hop`, `hops.HopKind`).
-
-    Calm: the other ions move least between 200 fs before and 200 fs after it. shortest: A between sites; what is
-    closer is often one site in two parts.
-    """
-    found = find_hops(trajectory)
-    out = []
-    for kind in [kind for kind in found.table() if kind.length >= shortest][:n]:
-        members = [h for h in found.hops if _same(h, kind)]
-        out.append((min(members, key=lambda h: _unrest(trajectory, h, element)), kind))
-    return out
-
-
-def _same(hop, kind):
-    back = (kind.end, kind.start, tuple(-k for k in kind.image))
-    return (hop.start, hop.end, tuple(hop.image)) in ((kind.start, kind.end, tuple(kind.image)), back)
-
-
-def _unrest(trajectory, hop, element):
-    before, after = end_points(trajectory, [(hop.start_frame, hop.end_frame)], element=element)
-    moved = np.linalg.norm(after.positions - before.positions, axis=1)
-    moved[hop.ion] = 0.0
-    return float(np.sqrt((moved[before.symbols == element] ** 2).sum()))
-
-
-def write_ends(trajectories, n, output, repeat=(1, 1, 1), element="Li", shortest=SHORTEST):
-    """End points of n hops of each trajectory (paths of .npz) as named frames: hop-0-start, hop-0-end, ..."""
-    frames = []
-    for path in trajectories:
-        trajectory = load_trajectory(path)
-        for hop, kind in chosen_hops(trajectory, n, element, shortest):
-            ends = end_points(trajectory, [(hop.start_frame, hop.end_frame)], repeat=repeat, element=element)
-            number = len(frames) // 2
-            sign = 1 if (hop.start, tuple(hop.image)) == (kind.start, tuple(kind.image)) else -1
-            for atoms, which in zip(ends, ("start", "end"), strict=True):
-                atoms.info = {"name": f"hop-{number}-{which}", "ion": hop.ion, "sampled_by": Path(path).stem,
-                              "length": kind.length, "along": sign * kind.along, "times": kind.forward + kind.backward,
-                              "moved_with": "+".join(map(str, hop.moved_with)) or "none"}
-                frames.append(atoms)
-    if not frames:
-        raise ValueError(f"there are no hops in {', '.join(map(str, trajectories))}: give longer trajectories")
-    write_frames(output, frames)
 
 
 def with_bars(profile, images, committees):
@@ -183,7 +137,7 @@ def load_paths(folder=None):
         with_it = info["moved_with"]
         with_it = () if with_it == "none" else tuple(int(k) for k in str(with_it).split("+"))
         hops.append(HopPaths(name, int(info["ion"]), float(info["length"]), tuple(map(float, info["along"])), with_it,
-                             profiles, images))
+                             profiles, images, None if info.get("after", "none") == "none" else info["after"]))
     return AllPaths(tuple(hops), tuple(map(tuple, record["failed"])), record["generation"], record["settings"],
                     tuple(dict.fromkeys(a.info["sampled_by"] for a in ends.values())), has_dft)
 
@@ -257,6 +211,8 @@ def add_paths_arguments(parser):
                         "data/runs/mobility/md); not needed again once ends.xyz is there")
     parser.add_argument("--hops", type=int, default=2, help="most frequent kinds from each trajectory (default 2)")
     parser.add_argument("--shortest", type=float, default=SHORTEST, help=f"A, hops to take (default {SHORTEST})")
+    parser.add_argument("--through", choices=tuple("abc"), help="also two consecutive hops of one ion that carry it "
+                        "through the cell along this lattice vector, from each trajectory")
     parser.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1), help="repeat the cell, e.g. 1 2 1")
     parser.add_argument("--images", type=int, default=NEBSettings.images, help="between the ends (default 7)")
     parser.add_argument("--fmax", type=float, default=NEBSettings.fmax, help="eV/A, force left (default 0.02)")
@@ -272,12 +228,14 @@ def paths_command(args):
     folder.mkdir(parents=True, exist_ok=True)
     ends = folder / "ends.xyz"
     if args.replace:
-        for old in [*folder.glob("hop-*.*"), *([ends] if args.trajectory else [])]:
+        for old in [*folder.glob("hop-*.*"), folder / "paths.json", folder / "images.xyz",
+                    *([ends] if args.trajectory else [])]:
             old.unlink(missing_ok=True)
     if not ends.exists():
         if not args.trajectory:
             raise ValueError(f"there is no {ends} yet: give --trajectory, whose hops are taken")
-        write_ends(args.trajectory, args.hops, ends, tuple(args.repeat), shortest=args.shortest)
+        write_ends(args.trajectory, args.hops, ends, tuple(args.repeat), shortest=args.shortest,
+                   through=args.through and "abc".index(args.through))
     models = {label: str(model_path(name)) for name, label in zip(args.models, LABELS.values(), strict=True)}
     find_all(folder, models, NEBSettings(args.images, args.fmax, tolerance=args.tolerance), args.max_steps,
              committees=stored_committees(models))

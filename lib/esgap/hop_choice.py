@@ -1,0 +1,100 @@
+"""Which hops of a trajectory are worth a minimum-energy path, and their end points.
+
+Frequent kinds, each by the hop during which all other ions move least; and, for the question whether lithium crosses
+the crystal, two consecutive hops of one ion that carry it through the cell along a lattice vector.
+Units: A, fs.
+"""
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from .dynamics import load_trajectory
+from .hops import end_points, find_hops
+from .store import write_frames
+
+SHORTEST = 2.0  # A, between sites; what is closer is often one site in two parts
+THROUGH = 0.9  # of the lattice vector: sites of the next cell need not be copies of those of this one
+
+
+def chosen_hops(trajectory, n, element="Li", shortest=SHORTEST):
+    """The calmest hop of each of the n most frequent kinds -> list of (`hops.Hop`, `hops.HopKind`).
+
+    Calm: the other ions move least between 200 fs before and 200 fs after it. shortest: A between sites.
+    """
+    found = find_hops(trajectory)
+    out = []
+    for kind in [kind for kind in found.table() if kind.length >= shortest][:n]:
+        members = [h for h in found.hops if _same(h, kind)]
+        out.append((min(members, key=lambda h: _unrest(trajectory, [h], element)), kind))
+    return out
+
+
+def traversal(trajectory, axis, element="Li", shortest=SHORTEST):
+    """Two consecutive hops of one ion that together carry it through the cell along lattice vector `axis` (0, 1, 2).
+
+    Of all such pairs that with the calmest other ions -> (`hops.Hop`, `hops.Hop`). ValueError if there is none.
+    """
+    inverse = np.linalg.inv(trajectory.cell)
+    of_ion, pairs = {}, []
+    for hop in sorted(find_hops(trajectory).hops, key=lambda h: h.start_frame):
+        of_ion.setdefault(hop.ion, []).append(hop)
+    for first, second in (pair for hops in of_ion.values() for pair in pairwise(hops)):
+        steps = [hop.displacement for hop in (first, second)]
+        through = abs(sum(steps) @ inverse)[axis]
+        if through >= THROUGH and min(map(np.linalg.norm, steps)) >= shortest and second.start_frame > first.end_frame:
+            pairs.append((first, second))
+    if not pairs:
+        raise ValueError(f"no two consecutive hops of an ion carry it through the cell along {'abc'[axis]} within "
+                         f"{trajectory.time[-1] / 1e3:.0f} ps: give a longer trajectory")
+    return min(pairs, key=lambda pair: _unrest(trajectory, pair, element))
+
+
+def _same(hop, kind):
+    back = (kind.end, kind.start, tuple(-k for k in kind.image))
+    return (hop.start, hop.end, tuple(hop.image)) in ((kind.start, kind.end, tuple(kind.image)), back)
+
+
+def _unrest(trajectory, hops, element):
+    """A, root of the summed squares of what other ions move from before the first of consecutive hops to after all."""
+    ends = end_points(trajectory, [(h.start_frame, h.end_frame) for h in hops], element=element)
+    moved = np.linalg.norm(ends[-1].positions - ends[0].positions, axis=1)
+    moved[hops[0].ion] = 0.0
+    return float(np.sqrt((moved[ends[0].symbols == element] ** 2).sum()))
+
+
+def write_ends(trajectories, n, output, repeat=(1, 1, 1), element="Li", shortest=SHORTEST, through=None):
+    """End points of n hops of each trajectory (paths of .npz) as named frames: hop-0-start, hop-0-end, ...
+
+    through: also a `traversal` of each along this lattice vector (0, 1, 2), as two hops of which the second begins
+    where the first ends and names it in `after`.
+    """
+    frames = []
+    for path in trajectories:
+        trajectory = load_trajectory(path)
+        about = {"sampled_by": Path(path).stem}
+        for hop, kind in chosen_hops(trajectory, n, element, shortest):
+            sign = 1 if (hop.start, tuple(hop.image)) == (kind.start, tuple(kind.image)) else -1
+            _add(frames, trajectory, [hop], repeat, element, **about, length=kind.length, along=sign * kind.along,
+                 times=kind.forward + kind.backward)
+        if through is not None:
+            hops = traversal(trajectory, through, element, shortest)
+            _add(frames, trajectory, hops, repeat, element, **about, times=1)
+    if not frames:
+        raise ValueError(f"there are no hops in {', '.join(map(str, trajectories))}: give longer trajectories")
+    write_frames(output, frames)
+
+
+def _add(frames, trajectory, hops, repeat, element, **about):
+    """Add two frames for each of consecutive hops."""
+    inverse, lengths = np.linalg.inv(trajectory.cell), np.linalg.norm(trajectory.cell, axis=1)
+    ends = end_points(trajectory, [(h.start_frame, h.end_frame) for h in hops], repeat=repeat, element=element)
+    for k, hop in enumerate(hops):
+        number = len(frames) // 2
+        own = {"length": float(np.linalg.norm(hop.displacement)), "along": hop.displacement @ inverse * lengths}
+        for atoms, which in zip(ends[k:k + 2], ("start", "end"), strict=True):
+            atoms = atoms.copy()
+            atoms.info = {"name": f"hop-{number}-{which}", "ion": hop.ion, **own, **about,
+                          "moved_with": "+".join(map(str, hop.moved_with)) or "none",
+                          "after": f"hop-{number - 1}" if k else "none"}
+            frames.append(atoms)
