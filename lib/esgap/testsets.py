@@ -1,9 +1,10 @@
-"""Configurations for tests, never trained on: independent MD with both final models, lithium hops, volumes.
+"""Configurations for tests, never trained on: independent MD with both final models, hops, rare events, volumes.
 
 md      both models run NVT from the crystal and from a cell with relocated Li, with seeds the training never used;
         after a warm-up one frame every `spacing`, the same number from each run
 hops    hops found in those runs: ends averaged over 0.2 ps and relaxed with the model that made them, interpolated so
         as to keep distances (IDPP); what lies a quarter, half and three quarters of the way is not at rest
+rare    moments of long runs at which a P-S bond opens or Li ions collide (`rare_events`)
 volume  the crystal strained alike in all directions, fractional coordinates kept: static, so any code can repeat it
 Written unlabelled; `python -m esgap label` does the rest. Units: A, fs, ps, K.
 """
@@ -21,6 +22,7 @@ from . import dynamics
 from .ends import check_ends
 from .hops import end_points, find_hops
 from .models import LABELS, load_model, model_path
+from .rare_events import rare_frames
 from .sampling import Trust, spaced
 from .store import only_writer, read_record, write_frames
 from .structures import crystal, monte_carlo_lithium
@@ -157,11 +159,12 @@ def volume_frames(volumes=VOLUMES):
 
 
 def add_testset_arguments(parser):
-    parser.add_argument("set", choices=("md", "hops", "volume"), help="which set")
+    parser.add_argument("set", choices=("md", "hops", "rare", "volume"), help="which set")
     parser.add_argument("output", type=Path, help="extended XYZ file of unlabelled frames to write")
     parser.add_argument("--models", nargs="+", default=list(LABELS), help="of the MD (default gap es-gap, the final)")
     parser.add_argument("--temperature", type=float, default=TestRuns.temperature, help="K (default 800)")
-    parser.add_argument("--frames", type=int, default=60, help="frames of the set md (default 60)")
+    parser.add_argument("--frames", type=int, default=60, help="frames of the sets md and rare (default 60)")
+    parser.add_argument("--trajectory", nargs="+", help="runs that the set rare is looked for in, .npz")
     parser.add_argument("--hops", type=int, default=6, help="hops of the set hops, three frames each (default 6)")
     parser.add_argument("--ps", type=float, default=TestRuns.ps, help="length of each run (default 17 ps)")
     parser.add_argument("--seed", type=int, default=SEED, help="of the runs")
@@ -172,6 +175,8 @@ def testset_command(args):
     with only_writer(args.output):
         if args.set == "volume":
             frames = volume_frames()
+        elif args.set == "rare":
+            frames = rare_frames(args.trajectory or (), args.frames, args.models)
         else:
             folder = args.output.with_name(f"md-{args.temperature:.0f}K")
             runs, notes = TestRuns(args.temperature, ps=args.ps, seed=args.seed)(folder, args.models)
