@@ -42,6 +42,9 @@ def test_against_length_uses_only_the_beginning_and_narrows(runs):
     assert found[-1].nernst_einstein == conductivity.conductivities(runs).nernst_einstein
     claimed = [np.mean([c.nernst_einstein[1] for c in f.each]) for f in found]
     assert claimed[0] > claimed[1] > claimed[2]
+    short = replace(runs[0], paths=runs[0].paths[:200], time=runs[0].time[:200])
+    mixed = conductivity.against_length([short, *runs], (10, 500))
+    assert [(pytest.approx(c.length), c.n_runs) for c in mixed] == [(10, len(runs) + 1), (97.9, len(runs))]
     with pytest.raises(ValueError, match="too short to skip"):
         conductivity.against_length([walk(0, n_frames=40)], (1, 2))
 

@@ -98,14 +98,16 @@ def _scatter_of_halves(runs, length, fit):
 
 
 def against_length(runs, lengths, fit=FitRange()):
-    """`Conductivities` of the first 5, 10, ... ps: those `lengths` (ps) that all runs reach and that leave a fit."""
-    found = []
-    shortest = min(run.length for run in runs) - fit.skip
-    for length in sorted({*(x for x in lengths if x < shortest), shortest}):
+    """`Conductivities` of the first 5, 10, ... ps: those `lengths` (ps) that leave a fit, each of the runs that reach
+    it, up to the longest that two runs reach (or the only one)."""
+    found, reached = [], sorted(run.length - fit.skip for run in runs)
+    longest = reached[-min(2, len(reached))]
+    for length in sorted({*(x for x in lengths if x < longest), longest}):
         if length > fit.start + 1:
-            found.append(conductivities(runs, length, fit))
+            long_enough = [run for run in runs if run.length - fit.skip >= length - run.timestep / 2]
+            found.append(conductivities(long_enough, length, fit))
     if not found:
-        raise ValueError(f"runs of {shortest + fit.skip:.1f} ps are too short to skip {fit.skip} ps and fit from "
+        raise ValueError(f"runs of {longest + fit.skip:.1f} ps are too short to skip {fit.skip} ps and fit from "
                          f"{fit.start} ps on: choose less of both, or run longer")
     return found
 

@@ -1,6 +1,7 @@
 """Figures of lithium mobility: take a result, draw on a given Axes. Nothing here computes or saves."""
 import numpy as np
 
+from .conductivity import extrapolated
 from .figures import LINES, MODEL_COLOURS, MODEL_MARKERS
 
 
@@ -101,4 +102,25 @@ def by_axis(values, ax):
         ax.set_xticks(range(len(d)), list(d))
     ax.set(xlabel="lattice vector", ylabel="D (Å²/ps)", ylim=(0, None))
     ax.margins(x=0.2)
+    ax.legend()
+
+
+def arrhenius(lines, ax, measured=()):
+    """Conductivity times temperature against 1/T: points with errors, lines with bands of one standard error.
+
+    lines: {model: `arrhenius.Arrhenius`}; measured: (label, sigma at room temperature, activation energy) in mS/cm, eV.
+    """
+    everywhere = np.linspace(min((f.temperature.min() for f in lines.values()), default=600) - 20, 1020, 60)
+    for (model, found), style in zip(lines.items(), LINES, strict=False):
+        colour, t = MODEL_COLOURS.get(model, "k"), found.temperature
+        ax.errorbar(1e3 / t, found.sigma * t, yerr=found.error * t, ls="none", marker=MODEL_MARKERS.get(model, "^"),
+                    color=colour, capsize=3, label=model)
+        value, error = found.line(everywhere)
+        ax.plot(1e3 / everywhere, value * everywhere, ls=style, color=colour)
+        ax.fill_between(1e3 / everywhere, (value - error) * everywhere, (value + error) * everywhere, color=colour,
+                        alpha=0.15, lw=0)
+    for (label, sigma, energy), style in zip(measured, ("-", "--", ":"), strict=False):
+        there = [extrapolated(sigma, energy, t) for t in everywhere]
+        ax.plot(1e3 / everywhere, there * everywhere, color="k", lw=1, ls=style, label=f"{label}, extrapolated")
+    ax.set(xlabel="1000 K / T", ylabel="σ T (mS K/cm)", yscale="log")
     ax.legend()

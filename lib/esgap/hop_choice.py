@@ -1,7 +1,8 @@
 """Which hops of a trajectory are worth a minimum-energy path, and their end points.
 
 Frequent kinds, each by the hop during which all other ions move least; and, for the question whether lithium crosses
-the crystal, two consecutive hops of one ion that carry it through the cell along a lattice vector.
+the crystal, two consecutive hops of one ion that carry it from one cell to the next. In a repeated cell the place where
+an ion arrives may be taken by the copy of another that has left it: for traversals the MD should be of that cell.
 Units: A, fs.
 """
 from itertools import pairwise
@@ -30,22 +31,24 @@ def chosen_hops(trajectory, n, element="Li", shortest=SHORTEST):
     return out
 
 
-def traversal(trajectory, axis, element="Li", shortest=SHORTEST):
-    """Two consecutive hops of one ion that together carry it through the cell along lattice vector `axis` (0, 1, 2).
+def traversal(trajectory, vector, element="Li", shortest=SHORTEST):
+    """Two consecutive hops of one ion that together carry it from one cell to the next along a lattice vector.
 
-    Of all such pairs that with the calmest other ions -> (`hops.Hop`, `hops.Hop`). ValueError if there is none.
+    vector (3,): A, of the unit cell, of which the cell of the trajectory may hold several. Of all such pairs that with
+    the calmest other ions -> (`hops.Hop`, `hops.Hop`). ValueError if there is none.
     """
     inverse = np.linalg.inv(trajectory.cell)
+    one = np.asarray(vector) @ inverse  # in fractional coordinates: parts along the other lattice vectors do not count
     of_ion, pairs = {}, []
     for hop in sorted(find_hops(trajectory).hops, key=lambda h: h.start_frame):
         of_ion.setdefault(hop.ion, []).append(hop)
     for first, second in (pair for hops in of_ion.values() for pair in pairwise(hops)):
         steps = [hop.displacement for hop in (first, second)]
-        through = abs(sum(steps) @ inverse)[axis]
+        through = abs(sum(steps) @ inverse @ one) / (one @ one)
         if through >= THROUGH and min(map(np.linalg.norm, steps)) >= shortest and second.start_frame > first.end_frame:
             pairs.append((first, second))
     if not pairs:
-        raise ValueError(f"no two consecutive hops of an ion carry it through the cell along {'abc'[axis]} within "
+        raise ValueError(f"no two consecutive hops of an ion add up to {np.round(vector, 2).tolist()} A within "
                          f"{trajectory.time[-1] / 1e3:.0f} ps: give a longer trajectory")
     return min(pairs, key=lambda pair: _unrest(trajectory, pair, element))
 
@@ -66,7 +69,7 @@ def _unrest(trajectory, hops, element):
 def write_ends(trajectories, n, output, repeat=(1, 1, 1), element="Li", shortest=SHORTEST, through=None):
     """End points of n hops of each trajectory (paths of .npz) as named frames: hop-0-start, hop-0-end, ...
 
-    through: also a `traversal` of each along this lattice vector (0, 1, 2), as two hops of which the second begins
+    through: also a `traversal` of each along this lattice vector (3,) in A, as two hops of which the second begins
     where the first ends and names it in `after`.
     """
     frames = []

@@ -19,6 +19,7 @@ from .hop_choice import SHORTEST, write_ends
 from .models import LABELS, load_model, model_path
 from .paths import Profile, evaluate, labels_on, load_path
 from .store import data_path, file_hash, only_writer, read_frames, read_record, write_frames, write_record
+from .structures import crystal
 from .training import standing
 
 FOLDER = "runs/paths"  # of the data
@@ -212,7 +213,7 @@ def add_paths_arguments(parser):
     parser.add_argument("--hops", type=int, default=2, help="most frequent kinds from each trajectory (default 2)")
     parser.add_argument("--shortest", type=float, default=SHORTEST, help=f"A, hops to take (default {SHORTEST})")
     parser.add_argument("--through", choices=tuple("abc"), help="also two consecutive hops of one ion that carry it "
-                        "through the cell along this lattice vector, from each trajectory")
+                        "from one unit cell to the next along this lattice vector, from each trajectory")
     parser.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1), help="repeat the cell, e.g. 1 2 1")
     parser.add_argument("--images", type=int, default=NEBSettings.images, help="between the ends (default 7)")
     parser.add_argument("--fmax", type=float, default=NEBSettings.fmax, help="eV/A, force left (default 0.02)")
@@ -235,7 +236,7 @@ def paths_command(args):
         if not args.trajectory:
             raise ValueError(f"there is no {ends} yet: give --trajectory, whose hops are taken")
         write_ends(args.trajectory, args.hops, ends, tuple(args.repeat), shortest=args.shortest,
-                   through=args.through and "abc".index(args.through))
+                   through=args.through and crystal().cell["abc".index(args.through)])
     models = {label: str(model_path(name)) for name, label in zip(args.models, LABELS.values(), strict=True)}
     find_all(folder, models, NEBSettings(args.images, args.fmax, tolerance=args.tolerance), args.max_steps,
              committees=stored_committees(models))
