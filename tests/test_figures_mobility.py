@@ -1,7 +1,7 @@
 """Figures of mobility draw the numbers they are given, on the Axes they are given."""
 import numpy as np
 
-from esgap import conductivity, figures_mobility
+from esgap import arrhenius, conductivity, figures_mobility
 from esgap.paths import Profile
 
 
@@ -47,3 +47,14 @@ def test_barriers(ax):
     figures_mobility.barriers({"hop-0": profiles, "hop-1": profiles}, ax)
     assert names(ax) == ["GAP", "ES-GAP, path of GAP", "DFT, path of GAP"]
     assert [line.get_ydata()[0] for line in ax.get_lines()[:3]] == [0.2, 0.3, 0.25]
+
+
+def test_arrhenius_lines_go_through_their_points_and_the_literature(ax):
+    t = np.array([600.0, 800.0, 1000.0])
+    sigma = conductivity.extrapolated(10.0, 0.2, 800.0) * np.exp(-0.2 / 8.617333e-5 * (1 / t - 1 / 800)) * 800 / t
+    line = arrhenius.through("GAP", t, sigma, 0.1 * sigma)
+    figures_mobility.arrhenius({"GAP": line}, ax, [("one", 10.0, 0.2)])
+    assert sorted(names(ax)) == ["GAP", "one, extrapolated"]
+    fitted, measured = (x.get_xydata() for x in ax.get_lines() if len(x.get_xdata()) > 10)
+    np.testing.assert_allclose(fitted, measured, rtol=1e-4)  # the same energy through the same point
+    assert ax.get_yscale() == "log"

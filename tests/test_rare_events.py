@@ -3,6 +3,9 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from esgap import dynamics, rare_events
 from esgap.store import file_hash, write_arrays, write_record
@@ -77,3 +80,43 @@ def test_runs_of_other_models_and_calm_runs_are_refused(tmp_path, models):
         rare_events.rare_frames([calm], 4, models)
     with pytest.raises(ValueError, match="was made with none of"):
         rare_events.rare_frames([calm], 4, models[1:])
+
+
+class Spring(Calculator):
+    """Energy k/2 (|r_1 - r_0| - 2)^2 + c of the first two atoms, an exact force."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, k, c=0.0):
+        super().__init__()
+        self.k, self.c = k, c
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        d = self.atoms.positions[1] - self.atoms.positions[0]
+        stretch, forces = np.linalg.norm(d) - 2, np.zeros((len(self.atoms), 3))
+        forces[0] = self.k * stretch * d / np.linalg.norm(d)
+        forces[1] = -forces[0]
+        self.results = {"energy": self.k / 2 * stretch**2 + self.c, "forces": forces}
+
+
+def pair(distance, kind):
+    atoms = Atoms("PS" if kind == "bond" else "Li2", [[0, 0, 0], [distance, 0, 0]], cell=[20, 20, 20], pbc=True)
+    atoms.calc = Spring(4.0)
+    atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+    atoms.info = {"kind": kind, "model": "gap", "value": distance}
+    return atoms
+
+
+def test_a_softer_spring_pulls_less_and_its_energy_is_lower():
+    start = Atoms("PS", [[0, 0, 0], [2.0, 0, 0]], cell=[20, 20, 20], pbc=True)
+    frames, usual = [pair(3.0, "bond"), pair(1.5, "contact")], [pair(2.0, "bond"), pair(2.0, "contact")]
+    found, spread = rare_events.judged(frames, {"GAP": Spring(4.0, c=7.0), "ES-GAP": Spring(3.0)}, usual, start)
+    assert found[0].pull == pytest.approx({"DFT": -4.0, "GAP": -4.0, "ES-GAP": -3.0})
+    assert found[1].pull == pytest.approx({"DFT": 2.0, "GAP": 2.0, "ES-GAP": 1.5})
+    assert found[0].energy == pytest.approx({"GAP": 0.0, "ES-GAP": -0.5})  # a constant does not count
+    assert found[0].force == pytest.approx({"GAP": 0.0, "ES-GAP": np.sqrt(2 / 6)})
+    assert spread == {"GAP": (0.0, 0.0), "ES-GAP": (0.0, 0.0)}
+    text = rare_events.table(found, spread)
+    assert "| P–S bond opens | GAP | 3.00 | -4.00 | -4.00 | -3.00 | +0 | -500 | 0 | 577 |" in text
+    assert len({line.count("|") for line in text.splitlines()}) == 1

@@ -61,7 +61,7 @@ def through(model, temperature, sigma, error):
 def stored(temperatures=(600.0, 700.0, 800.0, 900.0, 1000.0), fit=None, folder=None):
     """`Arrhenius` of both models from the kept runs at `temperatures` -> {"GAP": ..., "ES-GAP": ...}.
 
-    fit: `FitRange` (None: its defaults). Temperatures without runs of both are left out; {} if fewer than three are left.
+    fit: `FitRange` (None: its defaults). Temperatures without runs of both are left out; {} if fewer than three remain.
     """
     found = {}
     for temperature in temperatures:
@@ -70,5 +70,6 @@ def stored(temperatures=(600.0, 700.0, 800.0, 900.0, 1000.0), fit=None, folder=N
         except FileNotFoundError:
             continue
         for model, of in runs.items():
-            found.setdefault(model, []).append((temperature, *conductivities(of, fit=fit or FitRange()).nernst_einstein))
+            sigma = conductivities(of, fit=fit or FitRange()).nernst_einstein
+            found.setdefault(model, []).append((temperature, *sigma))
     return {m: through(m, *zip(*rows, strict=True)) for m, rows in found.items() if len(rows) >= 3}

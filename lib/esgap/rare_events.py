@@ -1,13 +1,15 @@
-"""What a stable run hardly ever does: P-S bonds that open, Li ions that collide. Frames of it, to be labelled.
+"""What a stable run hardly ever does: P-S bonds that open, Li ions that collide. Frames of it, labelled and judged.
 
 A potential has seen little of this, and a run of a nanosecond goes through it many times; the frames test whether it
-is then still right. One frame of each event, the most extreme one.
+is then still right. One frame of each event, the most extreme one. What decides over the event is the force between
+the two atoms: (f_j - f_i) . (r_j - r_i) / 2 |r_j - r_i|, positive if it drives them apart.
 Units: A, fs.
 """
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.geometry import find_mic
 
 from .dynamics import load_trajectory
@@ -15,10 +17,11 @@ from .models import LABELS, model_path
 from .sampling import Trust
 from .stability import broken_bonds
 from .store import file_hash, read_arrays, read_record
-from .structures import crystal
+from .structures import crystal, ps_bonds
 
 CONTACT = 2.2  # A between Li; 2.4 is the closest that the training set begins with
 APART = 500.0  # fs between events
+NAMES = {"bond": "P–S bond opens", "contact": "two Li meet"}
 
 
 @dataclass(frozen=True)
@@ -81,3 +84,86 @@ def _frame(key, n, event, run, name):
                   "model_generation": read_record(model_path(model).with_suffix(".json")).get("generation")}
     atoms.wrap()
     return atoms
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A labelled event and what potentials say of it; `pull` begins with what DFT says."""
+
+    kind: str
+    model: str  # in whose run it happened
+    value: float  # A
+    pull: dict  # {label: eV/A} between the two atoms, positive: apart
+    energy: dict  # {label: eV} of the cell above DFT's, less what it is on usual frames
+    force: dict  # {label: eV/A} rms error of a component
+
+
+def judged(frames, calculators, usual, start=None):
+    """Labelled frames of events against potentials {label: ASE calculator} -> list of `Judged`.
+
+    usual: labelled frames, on which the energies of a potential are right on average by definition. -> also the rms of
+    the energies (eV) and of the force errors (eV/A) there, {label: (eV, eV/A)}
+    """
+    bonds, found = ps_bonds(start or crystal()), []
+    usually = {label: _errors(calc, usual) for label, calc in calculators.items()}
+    there = {label: _errors(calc, frames) for label, calc in calculators.items()}
+    for k, atoms in enumerate(frames):
+        pair = _pair(atoms, atoms.info["kind"], bonds)
+        pull = {"DFT": _pull(atoms, pair, atoms.get_forces())}
+        pull |= {label: _pull(atoms, pair, e.forces[k] + atoms.get_forces()) for label, e in there.items()}
+        energy = {label: float(e.energies[k] - usually[label].energies.mean()) for label, e in there.items()}
+        force = {label: float(np.sqrt((e.forces[k] ** 2).mean())) for label, e in there.items()}
+        found.append(Judged(atoms.info["kind"], LABELS.get(atoms.info["model"], atoms.info["model"]),
+                            float(atoms.info["value"]), pull, energy, force))
+    spread = {label: (float(e.energies.std(ddof=1)), float(np.sqrt(np.mean([(f**2).mean() for f in e.forces]))))
+              for label, e in usually.items()}
+    return found, spread
+
+
+@dataclass(frozen=True, eq=False)
+class _Errors:
+    energies: np.ndarray  # (n,) eV
+    forces: list  # (n_atoms, 3) eV/A each
+
+
+def _errors(calculator, frames):
+    energies, forces = [], []
+    for atoms in frames:
+        bare = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True, calculator=calculator)
+        energies.append(bare.get_potential_energy() - atoms.get_potential_energy())
+        forces.append(bare.get_forces() - atoms.get_forces())
+    return _Errors(np.array(energies), forces)
+
+
+def _pair(atoms, kind, bonds):
+    """(i, j, vector from i to j in A) of the longest bond or of the closest Li."""
+    if kind == "bond":
+        i, j = bonds.i, bonds.j
+    else:
+        ions = np.flatnonzero(atoms.symbols == "Li")
+        i, j = (ions[k] for k in np.triu_indices(len(ions), 1))
+    vectors, lengths = find_mic(atoms.positions[j] - atoms.positions[i], atoms.cell)
+    k = lengths.argmax() if kind == "bond" else lengths.argmin()
+    return i[k], j[k], vectors[k]
+
+
+def _pull(atoms, pair, forces):
+    i, j, vector = pair
+    return float((forces[j] - forces[i]) @ vector / np.linalg.norm(vector) / 2)
+
+
+def table(found, spread):
+    """Markdown table of `judged`: one row an event, and one of the usual frames."""
+    labels = list(spread)
+    rows = ["| event | run of | Å | " + " | ".join(f"pull, {label} (eV/Å)" for label in ("DFT", *labels)) + " | "
+            + " | ".join(f"energy error, {label} (meV)" for label in labels) + " | "
+            + " | ".join(f"force error, {label} (meV/Å)" for label in labels) + " |",
+            "|:--|:--|" + "--:|" * (2 + 3 * len(labels))]
+    for e in found:
+        cells = [f"{e.pull[label]:+.2f}" for label in ("DFT", *labels)]
+        cells += [f"{1e3 * e.energy[label]:+.0f}" for label in labels]
+        cells += [f"{1e3 * e.force[label]:.0f}" for label in labels]
+        rows.append(f"| {NAMES[e.kind]} | {e.model} | {e.value:.2f} | {' | '.join(cells)} |")
+    cells = ["–"] * (2 + len(labels)) + [f"± {1e3 * spread[label][0]:.0f}" for label in labels]
+    cells += [f"{1e3 * spread[label][1]:.0f}" for label in labels]
+    return "\n".join([*rows, f"| usual frames | both | {' | '.join(cells)} |"])
