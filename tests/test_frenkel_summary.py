@@ -165,6 +165,8 @@ def test_tables_and_dft(crystal, tmp_path):
     assert "| `p1` | 8 | 4.00 | 0.700 | 0.700 | 0.750 | – |" in table
     assert "| `p0` | 32 | 3.00 | 0.600 | recombined | – | – |" in table
     assert "DFT" not in frenkel_summary.pairs_table(sweeps, {}, crystal)
+    assert "GAP less DFT is -50 meV (pair p1 in the 1×1×1 cell" in frenkel_summary.dft_note(sweeps, dft)
+    assert "still to be computed" in frenkel_summary.dft_note(sweeps, {})
 
 
 def test_directions_follow_the_dipole(sweep, crystal):

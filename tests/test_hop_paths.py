@@ -174,8 +174,15 @@ def test_a_traversal_is_two_hops_of_one_ion_through_the_cell(tmp_path, monkeypat
     with pytest.raises(ValueError, match="no two consecutive hops of an ion add up to"):
         hop_choice.traversal(run, run.cell[0])
 
-    restless = {**calm, 7: [(0, 0, (0, 0, 1)), (550, 1, (0, 0, 1)), (650, 0, (0, 1, 1))]}
-    assert hop_choice.traversal(trajectory(restless), run.cell[1])[0].ion == 4  # ion 6 hops during that of ion 7
+    twice = {4: [*through_b, (600, 1, (0, 1, 0)), (700, 0, (0, 2, 0))], 5: calm[5]}
+    for other_hops, restless in ((350, 300), (650, 600)):  # while another ion hops, the crossing is not calm
+        both = trajectory({**twice, 6: [(0, 3, (0, 0, 0)), (other_hops, 4, (0, 0, 0))]})
+        assert hop_choice.traversal(both, run.cell[1])[0].end_frame != pytest.approx(restless, abs=5)
+
+    full = trajectory({**calm, 7: [(0, 1, (0, 0, 0)), (290, 5, (0, 0, 0))]})  # makes room, and does not hop with ion 4
+    before, middle = hop_choice.ends(full, [replace(first, start_frame=250, moved_with=())])
+    np.testing.assert_allclose(middle.positions[7], before.positions[7])
+    assert hop_choice._closest(middle, "Li") < 1.0
 
     monkeypatch.setattr(hop_choice, "load_trajectory", lambda path: run)
     hop_choice.write_ends(["run.npz"], 1, tmp_path / "ends.xyz", through=run.cell[1])

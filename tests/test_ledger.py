@@ -98,7 +98,7 @@ def test_frenkel_numbers_are_those_of_the_stored_sweeps(verdicts):
     sweeps = frenkel_summary.shipped()
     found = frenkel_summary.largest(sweeps)
     assert verdicts["frenkel-es-gap"].numbers[0].value == pytest.approx(np.mean(found.es_gap))
-    gap, difference = verdicts["frenkel-gap"].numbers[:2]
+    gap, difference = (n for n in verdicts["frenkel-gap"].numbers if not n.what.startswith("DFT"))
     assert gap.value == pytest.approx(np.mean(found.gap))
     assert difference.error == pytest.approx(np.std(found.es_gap - found.gap, ddof=1) / np.sqrt(len(found.pairs)))
     if frenkel_summary.curves(sweeps["GAP"]):

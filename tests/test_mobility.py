@@ -25,7 +25,7 @@ def models(tmp_path, monkeypatch):
     for name in ("gap", "es-gap"):
         (tmp_path / f"{name}.npz").write_text(name)
         write_record(tmp_path / f"{name}.json", {"generation": 3})
-    monkeypatch.setattr(mobility, "load_model", lambda path, dtype: Springs())
+    monkeypatch.setattr(mobility, "load_model", lambda path, **options: Springs())
     write_frames(tmp_path / "start.xyz", [structures.crystal()])
     return tmp_path
 
@@ -40,6 +40,8 @@ def test_the_command_keeps_the_lithium_of_every_run(models, capsys):
     assert "GAP of generation 3, seed 1: 0.2 ps" in capsys.readouterr().out
     runs = mobility.load_runs(folder=models / "runs")
     assert {model: [r.seed for r in of] for model, of in runs.items()} == {"GAP": [0, 1, 2], "ES-GAP": [100, 101, 102]}
+    assert mobility.stored_cells(folder=models / "runs") == [(1, 1, 1)]
+    assert mobility.stored_cells(600.0, folder=models / "runs") == []
     kept, (whole,) = runs["GAP"][0], (models / "runs/md").glob("gap-800K-0-*.npz")
     trajectory = dynamics.load_trajectory(whole)
     exact = framework_frame(trajectory)[:, trajectory.numbers == 3]

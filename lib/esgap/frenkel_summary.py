@@ -92,6 +92,20 @@ def dft_energies(path):
     return found
 
 
+def dft_note(sweeps, dft):
+    """Sentence on how far each model is from DFT on the geometry that it has relaxed itself; on what is missing if dft
+    (as from `dft_energies`) is empty."""
+    if not dft:
+        return "DFT energies of these geometries are still to be computed, so which potential is nearer to DFT is open."
+    said = []
+    for (model, pair, repeat), energy in sorted(dft.items(), key=lambda item: (item[0][1:], item[0][0] != "GAP")):
+        less = 1e3 * (sweeps[model].formation_energy(pair, repeat) - energy)
+        cell = "×".join(map(str, repeat))
+        said.append(f"{model} less DFT is {less:+.0f} meV (pair {pair} in the {cell} cell, geometry of {model}, DFT "
+                    f"{energy:.3f} eV)")
+    return f"Single points of DFT: {'; '.join(said)}."
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Formation energies at zero field of the pairs that survive with both models, in one cell."""

@@ -15,19 +15,22 @@ from .hops import end_points, find_hops
 from .store import write_frames
 
 SHORTEST = 2.0  # A, between sites; what is closer is often one site in two parts
+ROOM = 1.8  # A between ions, which relaxation can widen
 THROUGH = 0.9  # of the lattice vector: sites of the next cell need not be copies of those of this one
 
 
 def chosen_hops(trajectory, n, element="Li", shortest=SHORTEST):
     """The calmest hop of each of the n most frequent kinds -> list of (`hops.Hop`, `hops.HopKind`).
 
-    Calm: the other ions move least between 200 fs before and 200 fs after it. shortest: A between sites.
+    Calm: the other ions move least between 200 fs before and 200 fs after it. Kinds of which no hop leaves room for the
+    ions in `ends` are left out. shortest: A between sites.
     """
     found = find_hops(trajectory)
     out = []
     for kind in [kind for kind in found.table() if kind.length >= shortest][:n]:
-        members = [h for h in found.hops if _same(h, kind)]
-        out.append((min(members, key=lambda h: _unrest(trajectory, [h], element)), kind))
+        members = [[h] for h in found.hops if _same(h, kind)]
+        if calmest := _calmest(trajectory, members, element):
+            out.append((*calmest, kind))
     return out
 
 
@@ -47,10 +50,26 @@ def traversal(trajectory, vector, element="Li", shortest=SHORTEST):
         through = abs(sum(steps) @ inverse @ one) / (one @ one)
         if through >= THROUGH and min(map(np.linalg.norm, steps)) >= shortest and second.start_frame > first.end_frame:
             pairs.append((first, second))
-    if not pairs:
+    if not (calmest := _calmest(trajectory, pairs, element)):
         raise ValueError(f"no two consecutive hops of an ion add up to {np.round(vector, 2).tolist()} A within "
                          f"{trajectory.time[-1] / 1e3:.0f} ps: give a longer trajectory")
-    return min(pairs, key=lambda pair: _unrest(trajectory, pair, element))
+    return calmest
+
+
+def ends(trajectory, hops, repeat=(1, 1, 1), element="Li"):
+    """Atoms before consecutive hops and after each of them, to be relaxed -> list of ASE Atoms.
+
+    Only the ions that hop, and those that hop with them, are where MD has them after a hop; all others stay where they
+    were before the first one. What else moves along, relaxation will tell; what has moved by chance is left out.
+    """
+    seen = end_points(trajectory, [(h.start_frame, h.end_frame) for h in hops], repeat=repeat, element=element)
+    out, moved = [seen[0]], []
+    for after, hop in zip(seen[1:], hops, strict=True):
+        moved += [hop.ion, *hop.moved_with]
+        atoms = seen[0].copy()
+        atoms.positions[moved] = after.positions[moved]
+        out.append(atoms)
+    return out
 
 
 def _same(hop, kind):
@@ -58,12 +77,25 @@ def _same(hop, kind):
     return (hop.start, hop.end, tuple(hop.image)) in ((kind.start, kind.end, tuple(kind.image)), back)
 
 
+def _calmest(trajectory, candidates, element):
+    """Of lists of consecutive hops the one during which other ions move least, with room for all ions; or None."""
+    for hops in sorted(candidates, key=lambda hops: _unrest(trajectory, hops, element)):
+        if all(_closest(atoms, element) >= ROOM for atoms in ends(trajectory, hops, element=element)):
+            return tuple(hops)
+    return None
+
+
+def _closest(atoms, element):
+    distance = atoms[atoms.symbols == element].get_all_distances(mic=True)
+    return distance[np.triu_indices(len(distance), 1)].min(initial=np.inf)
+
+
 def _unrest(trajectory, hops, element):
     """A, root of the summed squares of what other ions move from before the first of consecutive hops to after all."""
-    ends = end_points(trajectory, [(h.start_frame, h.end_frame) for h in hops], element=element)
-    moved = np.linalg.norm(ends[-1].positions - ends[0].positions, axis=1)
-    moved[hops[0].ion] = 0.0
-    return float(np.sqrt((moved[ends[0].symbols == element] ** 2).sum()))
+    seen = end_points(trajectory, [(h.start_frame, h.end_frame) for h in hops], element=element)
+    moved = np.linalg.norm(seen[-1].positions - seen[0].positions, axis=1)
+    moved[[ion for h in hops for ion in (h.ion, *h.moved_with)]] = 0.0
+    return float(np.sqrt((moved[seen[0].symbols == element] ** 2).sum()))
 
 
 def write_ends(trajectories, n, output, repeat=(1, 1, 1), element="Li", shortest=SHORTEST, through=None):
@@ -91,11 +123,11 @@ def write_ends(trajectories, n, output, repeat=(1, 1, 1), element="Li", shortest
 def _add(frames, trajectory, hops, repeat, element, **about):
     """Add two frames for each of consecutive hops."""
     inverse, lengths = np.linalg.inv(trajectory.cell), np.linalg.norm(trajectory.cell, axis=1)
-    ends = end_points(trajectory, [(h.start_frame, h.end_frame) for h in hops], repeat=repeat, element=element)
+    frames_of = ends(trajectory, hops, repeat, element)
     for k, hop in enumerate(hops):
         number = len(frames) // 2
         own = {"length": float(np.linalg.norm(hop.displacement)), "along": hop.displacement @ inverse * lengths}
-        for atoms, which in zip(ends[k:k + 2], ("start", "end"), strict=True):
+        for atoms, which in zip(frames_of[k:k + 2], ("start", "end"), strict=True):
             atoms = atoms.copy()
             atoms.info = {"name": f"hop-{number}-{which}", "ion": hop.ion, **own, **about,
                           "moved_with": "+".join(map(str, hop.moved_with)) or "none",

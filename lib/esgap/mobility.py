@@ -234,6 +234,16 @@ def load_runs(temperature=800.0, repeat=(1, 1, 1), folder=None):
     return runs
 
 
+def stored_cells(temperature=800.0, folder=None):
+    """Cells of which there are runs of both models at a temperature (K) -> sorted list of repeats of the unit cell."""
+    folder, of = data_path(FOLDER) if folder is None else Path(folder), {label: set() for label in LABELS.values()}
+    for path in folder.glob("*.npz"):
+        run = load_run(path)
+        if abs(run.temperature - temperature) <= NEAR:
+            of[run.model].add(tuple(run.about["repeat"]))
+    return sorted(set.intersection(*of.values()), key=lambda repeat: (np.prod(repeat), repeat))
+
+
 def add_conductivity_arguments(parser):
     parser.add_argument("--models", nargs=2, default=["gap", "es-gap"], metavar=("GAP", "ES-GAP"),
                         help="names or paths of stored models (default: gap es-gap)")
