@@ -295,12 +295,21 @@ def test_dask_gives_the_same(crystal, tmp_path):
     assert (tmp_path / "dask.xyz").read_text() == (tmp_path / "whole.xyz").read_text()
 
 
+class Asleep(Wells):
+    """Not to be asked for energies."""
+
+    def calculate(self, *args, **kwargs):
+        raise AssertionError("asked")
+
+
 def test_points_that_fail_stop_only_what_follows(crystal, tmp_path):
     report, sweep = run(tmp_path, crystal, n_points=5, max_steps=1)
     assert "RuntimeError: the largest force is" in str(report)
     assert {n for n, _ in report.failed} == {f"3x1x1/{c}/x{s}0.1500/out" for c in ("perfect", pair(crystal).name)
                                              for s in "+-"}
     assert len(sweep.frames) == 3
+    again, _ = run(tmp_path, crystal, n_points=5, max_steps=1, make=partial(Asleep, crystal))  # would fail again
+    assert (again.failed, again.done_before, again.done_now) == (report.failed, 3, 0)
     report, _ = run(tmp_path, crystal, n_points=5)
     assert (report.failed, report.done_before, report.done_now) == ((), 3, 16)
 

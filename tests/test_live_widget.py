@@ -1,10 +1,14 @@
-"""The live face of a view in JupyterLab: NGL draws it, another frame is another picture, and a density a surface."""
+"""The live face of a view in JupyterLab: NGL draws it, another frame is another picture, and a density a surface; and
+every chapter runs there from its first to its last cell, with its views drawn."""
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,6 +22,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from browser import chromium, pixels
+
+CHAPTERS = sorted((Path(__file__).parents[1] / "chapters").glob("*.ipynb"))
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -43,18 +49,21 @@ def notebook(tmp_path):
     return tmp_path / "view.ipynb"
 
 
-@pytest.fixture
-def lab(notebook):
-    """URL of a JupyterLab that serves the notebook's folder on a free port of the loopback interface."""
-    folder = notebook.parent
+@contextmanager
+def jupyterlab(folder):
+    """URL of a JupyterLab that serves `folder` on a free port of the loopback interface."""
     home = folder / ".home"  # nobody's own settings, kernels or workspaces
-    home.mkdir()
+    settings = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    # all cells are in the page, those out of sight, too
+    (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}), encoding="utf-8")
     places = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     package = str(Path(__file__).parents[1] / "lib")
     environment = os.environ | places | {"HOME": str(home), "PYTHONPATH": package}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0", "--allow-root",
                "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}",
-               "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+               "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+               "--LabApp.expose_app_in_browser=True"]
     with open(folder / "lab.log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -65,6 +74,21 @@ def lab(notebook):
             server.wait(60)
         except subprocess.TimeoutExpired:
             server.kill()
+
+
+@pytest.fixture
+def lab(notebook):
+    with jupyterlab(notebook.parent) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def chapters_lab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lab")
+    for path in CHAPTERS:
+        shutil.copy(path, folder)
+    with jupyterlab(folder) as url:
+        yield url
 
 
 def _address(server, log, seconds=120):
@@ -149,3 +173,26 @@ def test_view_in_jupyterlab(lab, tmp_path):
         canvas = until(driver, lambda: driver.find_elements(By.CSS_SELECTOR, ".jp-OutputArea canvas")[1:])[0]
         until(driver, lambda: blueish(pixels(canvas)) > 0.01)
         driver.save_screenshot(tmp_path / "density.png")
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_chapter_in_jupyterlab(chapters_lab, tmp_path, chapter):
+    cells = [c for c in nbformat.read(chapter, 4).cells if c.cell_type == "code"]
+    with chromium() as driver:
+        driver.get(f"{chapters_lab}/lab/tree/{chapter.name}?reset")
+        until(driver, lambda: driver.find_elements(By.CSS_SELECTOR, ".jp-CodeCell .cm-content"))
+        until(driver, lambda: kernel_is_ready(driver))
+        driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        prompts = "return [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent)"
+        until(driver, lambda: all(re.fullmatch(r"\[\d+\]:", p) for p in driver.execute_script(prompts)), 400)
+        assert len(driver.execute_script(prompts)) == len(cells)
+        failed = driver.find_elements(By.CSS_SELECTOR, "[data-mime-type='application/vnd.jupyter.error'], "
+                                                       "[data-mime-type='application/vnd.jupyter.stderr']")
+        assert [e.text[-600:] for e in failed] == []
+        views = sum("views.structure(" in c.source for c in cells)
+        canvases = until(driver, lambda: len(found := driver.find_elements(By.CSS_SELECTOR, ".jp-OutputArea canvas"))
+                         >= views and (found or [None]))
+        for canvas in canvases[:views] if views else ():
+            driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+            until(driver, lambda canvas=canvas: drawn(pixels(canvas)) > 0.01, 60)
+        driver.save_screenshot(tmp_path / "chapter.png")

@@ -230,8 +230,11 @@ def with_errors(sweep, committee, scale=1.0):
     committee: `committee.Committee` of the potential; scale: how many times its spread errors are (`Calibration`).
     Members differ in the part without charges alone, so neither baseline nor field counts.
     """
-    rows, energies = {}, {name: committee.energies([atoms])[:, 0] for name, atoms in sweep.frames.items()
-                          if name in sweep.rows}
+    rows, energies, of_cell = {}, {}, {}
+    for name in (name for name in sweep.frames if name in sweep.rows):
+        of_cell.setdefault(name.split("/")[0], []).append(name)
+    for names in of_cell.values():  # cells of one size one after the other: members and programs are made once for all
+        energies |= dict(zip(names, committee.energies([sweep.frames[name] for name in names]).T, strict=True))
     for name, row in sweep.rows.items():
         cell, pair, rest = name.split("/", 2)
         perfect = energies.get(f"{cell}/perfect/{rest.replace('held', 'out')}")

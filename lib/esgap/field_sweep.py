@@ -87,7 +87,7 @@ class SweepReport:
     done_before: int
     done_now: int
     gone: tuple    # pairs that did not survive the relaxation at zero field
-    failed: tuple  # points that could not be relaxed; they are tried again next time
+    failed: tuple  # points that could not be relaxed; with more steps they are tried again
 
     def __str__(self):
         text = f"{self.output}: {self.done_now} points relaxed now, {self.done_before} before"
@@ -119,12 +119,16 @@ def sweep(crystal, make_calculator, starts, output, model, fmax=0.01, max_steps=
         _refuse_others(store, reference)
         record = output.with_suffix(".json")
         old = read_record(record) if store.frames else {}
-        write_record(record, _about(starts, crystal, model, charges, fmax, old), inputs)
-        before, failed = sum(p.name in store for p in starts), {}
+        about = _about(starts, crystal, model, charges, fmax, old)
+        write_record(record, about, inputs)
+        before = sum(p.name in store for p in starts)
+        failed = {p: about["failed"][p.name][1] for p in starts  # as many steps would fail again
+                  if p.name in about["failed"] and about["failed"][p.name][0] >= max_steps}
         with tqdm(total=len(starts), initial=before, unit="point", disable=not progress) as bar:
             for point, atoms, reason in _results(lambda: _ready(starts, store, failed), task, workers, scheduler):
                 if atoms is None:
-                    failed[point] = reason
+                    failed[point], about["failed"][point.name] = reason, (max_steps, reason)
+                    write_record(record, about, inputs)
                 else:
                     store.add(atoms)
                     bar.update()
@@ -135,11 +139,12 @@ def sweep(crystal, make_calculator, starts, output, model, fmax=0.01, max_steps=
 
 
 def _about(starts, crystal, model, charges, fmax, old):
-    """What is needed to read the frames; pairs and directions of earlier sweeps (`old`) of the same file stay in."""
+    """What is needed to read the frames, and what failed, with the steps allowed; what earlier sweeps (`old`) of the
+    same file have found stays in."""
     pairs = {p.pair.name: {**asdict(p.pair), "vector": p.pair.vector(crystal)} for p in starts if p.pair}
     directions = {p.direction: direction_vector(p.direction, crystal.cell) for p in starts if p.direction}
     return {"model": model, "charges": charges, "fmax": fmax, "directions": old.get("directions", {}) | directions,
-            "pairs": old.get("pairs", {}) | pairs}
+            "pairs": old.get("pairs", {}) | pairs, "failed": dict(old.get("failed", {}))}
 
 
 def _refuse_others(store, reference):

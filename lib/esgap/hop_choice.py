@@ -15,7 +15,7 @@ from .hops import end_points, find_hops
 from .store import write_frames
 
 SHORTEST = 2.0  # A, between sites; what is closer is often one site in two parts
-ROOM = 1.8  # A between ions, which relaxation can widen
+ROOM = 1.7  # A between ions, which relaxation can widen
 THROUGH = 0.9  # of the lattice vector: sites of the next cell need not be copies of those of this one
 
 

@@ -24,6 +24,7 @@ from .training import standing
 
 FOLDER = "runs/paths"  # of the data
 DFT = "dft/paths.xyz"
+JOINT = 0.1  # A between the ends of consecutive paths
 REASONS = (ValueError, RuntimeError)  # what a search says when there is no path
 
 
@@ -182,6 +183,34 @@ def both_paths(found):
     both = [h for h in found.hops if set(h.images) == set(LABELS.values())
             and all(0 < h.profiles[m, m].highest < len(h.images[m]) - 1 for m in h.images)]
     return tuple(sorted(both, key=lambda h: min(h.barrier(m, m) for m in h.images)))
+
+
+def traversals(found):
+    """Consecutive hops of `AllPaths` as one path each, of those models that have both -> tuple of `HopPaths`."""
+    by_name, out = {h.name: h for h in found.hops}, []
+    for second in found.hops:
+        first = by_name.get(second.after)
+        if first and (keys := [key for key in first.profiles if _meet(first, second, key)]):
+            profiles = {key: _one_after_the_other(first.profiles[key], second.profiles[key]) for key in keys}
+            images = {of: first.images[of] + second.images[of][1:] for _, of in keys}
+            out.append(replace(first, name=f"{first.name} and {second.name}", length=first.length + second.length,
+                               along=tuple(np.add(first.along, second.along)), profiles=profiles, images=images))
+    return tuple(out)
+
+
+def _meet(first, second, key):
+    """Whether the second path begins where the first ends, in the minimum that both have relaxed to."""
+    path_of = key[1]
+    if key not in second.profiles or path_of not in second.images:
+        return False
+    apart = second.images[path_of][0].positions - first.images[path_of][-1].positions
+    return float(np.linalg.norm(apart, axis=1).max()) < JOINT
+
+
+def _one_after_the_other(a, b):
+    coordinate = np.concatenate([a.coordinate, a.coordinate[-1] + b.coordinate[1:]])
+    return replace(a, coordinate=coordinate, energies=np.concatenate([a.energies, b.energies[1:]]),
+                   slopes=np.concatenate([a.slopes, b.slopes[1:]]), bars=None)
 
 
 def hop_table(found, n=10):
