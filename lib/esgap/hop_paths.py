@@ -165,10 +165,15 @@ def summary(found):
     less = 1e3 * (own["ES-GAP"] - own["GAP"])
     bar = f" ± {less.std(ddof=1) / np.sqrt(len(less)):.0f}" if len(less) > 1 else ""
     beside = np.mean([len(h.displaced(m)) for h in hops for m in h.images])
+    between = sorted({len(images) - 2 for h in hops for images in h.images.values()})
+    number = f"{between[0]} to {between[-1]}" if len(between) > 1 else f"{between[0]}"
+    enough = ""
+    if tolerance := found.settings.get("tolerance"):
+        enough = f" (fewer give the same barriers to {1e3 * tolerance:.0f} meV)"
     where = "unknown" if found.generation is None else standing(found.generation, data_path("training"))
     return (f"With potentials of generation {where}: {len(hops)} hop{'s' * (len(hops) > 1)} with paths of "
-            f"both in a cell of {len(hops[0].images['GAP'][0])} atoms, {found.settings['images']} images, forces below "
-            f"{found.settings['fmax']} eV/Å ({len(found.failed)} searches have failed):\n\n"
+            f"both in a cell of {len(hops[0].images['GAP'][0])} atoms, {number} images between the ends{enough}, "
+            f"forces below {found.settings['fmax']} eV/Å ({len(found.failed)} searches have failed):\n\n"
             f"- **Either path.** On the path of the other, barriers change by {1e3 * change['GAP']:.0f} (GAP) and "
             f"{1e3 * change['ES-GAP']:.0f} meV (ES-GAP) on average.\n"
             f"- **Order.** Mean barriers are {own['GAP'].mean():.3f} (GAP) and {own['ES-GAP'].mean():.3f} eV (ES-GAP); "
