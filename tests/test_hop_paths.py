@@ -12,6 +12,7 @@ from path_cases import CENTRE, Surface, double_well, one_at
 from test_hops import trajectory
 
 HEIGHT = {"gap": 0.2, "es-gap": 0.3}  # eV
+LABELS = ("GAP", "ES-GAP")
 
 
 def ends(name, start, end):
@@ -118,6 +119,28 @@ def test_dft_labels_join_in_and_decide(folder, monkeypatch):
     assert found_mobility.barrier_transfer().verdict == "reproduced"
     monkeypatch.setattr(found_mobility, "_hops", lambda: found.hops[:1])
     assert found_mobility.barrier_order().verdict == found_mobility.barrier_transfer().verdict == "not yet tested"
+
+
+def test_consecutive_hops_become_one_path_if_they_meet(folder):
+    assert find(folder) == 0
+    first = hop_paths.load_paths(folder).hops[0]
+    back = {key: replace(p, energies=p.energies[::-1], slopes=-p.slopes[::-1],
+                         coordinate=p.coordinate[-1] - p.coordinate[::-1]) for key, p in first.profiles.items()}
+    second = replace(first, name="hop-7", after="hop-0", profiles=back,
+                     images={m: images[::-1] for m, images in first.images.items()})
+    first.profiles["DFT", "GAP"] = replace(first.profiles["GAP", "GAP"], label="DFT")
+    everything = hop_paths.AllPaths((first, second), (), 3, {}, (), True)
+    (joined,) = hop_paths.traversals(everything)
+    assert joined.name == "hop-0 and hop-7"
+    assert set(joined.profiles) == {(a, b) for a in LABELS for b in LABELS} | {("DFT", "GAP")}
+    p, n = joined.profiles["ES-GAP", "GAP"], len(first.images["GAP"])
+    assert len(p.energies) == len(joined.images["GAP"]) == 2 * n - 1
+    assert (np.diff(p.coordinate) > 0).all()
+    np.testing.assert_allclose(p.relative, p.relative[::-1])
+    assert p.relative.max() == pytest.approx(0.3, abs=2e-3)
+    assert joined.profiles["DFT", "GAP"].coordinate[-1] == pytest.approx(p.coordinate[-1] / 2)
+    apart = replace(second, images={m: first.images[m] for m in first.images})  # begins where the first begins
+    assert hop_paths.traversals(replace(everything, hops=(first, apart))) == ()
 
 
 def test_a_path_that_only_rises_is_no_barrier(folder):

@@ -203,7 +203,7 @@ def test_chapter_in_jupyterlab(chapters_lab, tmp_path, chapter):
         failed = driver.find_elements(By.CSS_SELECTOR, "[data-mime-type='application/vnd.jupyter.error'], "
                                                        "[data-mime-type='application/vnd.jupyter.stderr']")
         assert [e.text[-600:] for e in failed] == []
-        views = sum(bool(re.search(r"views\.structure\(|frenkel_view\.\w+\(", c.source)) for c in cells)
+        views = sum(bool(re.search(r"views\.structure\(|frenkel_view\.played\(", c.source)) for c in cells)
         canvases = until(driver, lambda: len(found := driver.find_elements(By.CSS_SELECTOR, ".jp-OutputArea canvas"))
                          >= views and (found or [None]))
         for canvas in canvases[:views] if views else ():

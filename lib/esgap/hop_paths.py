@@ -191,13 +191,18 @@ def both_paths(found):
 
 
 def traversals(found):
-    """Consecutive hops of `AllPaths` as one path each, of those models that have both -> tuple of `HopPaths`."""
+    """Consecutive hops of `AllPaths` as one path each, of those models that have both -> tuple of `HopPaths`.
+
+    Energies of DFT that are there for the first hop alone stay its own.
+    """
     by_name, out = {h.name: h for h in found.hops}, []
     for second in found.hops:
         first = by_name.get(second.after)
         if first and (keys := [key for key in first.profiles if _meet(first, second, key)]):
             profiles = {key: _one_after_the_other(first.profiles[key], second.profiles[key]) for key in keys}
             images = {of: first.images[of] + second.images[of][1:] for _, of in keys}
+            profiles |= {("DFT", of): first.profiles["DFT", of] for of in images
+                         if ("DFT", of) in first.profiles and ("DFT", of) not in profiles}
             out.append(replace(first, name=f"{first.name} and {second.name}", length=first.length + second.length,
                                along=tuple(np.add(first.along, second.along)), profiles=profiles, images=images))
     return tuple(out)
