@@ -8,7 +8,8 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from esgap import dynamics, rare_events
-from esgap.store import file_hash, write_arrays, write_record
+from esgap.__main__ import main
+from esgap.store import file_hash, read_frames, write_arrays, write_record
 from esgap.structures import crystal, ps_bonds
 
 
@@ -72,6 +73,14 @@ def test_frames_of_both_models_take_turns_and_say_where_they_are_from(tmp_path, 
     assert [a.info["value"] for a in frames] == pytest.approx([2.95, 2.0, 3.1, 3.0], abs=1e-3)
     last = frames[-1].info
     assert (last["run"], last["time"], last["model_energy"], last["model_generation"]) == ("one", 7500.0, -150.0, 5)
+
+
+def test_the_command_asks_for_runs_and_writes_what_it_finds(tmp_path, models, capsys):
+    assert main(["testset", "rare", str(tmp_path / "out.xyz"), "--models", *models]) == 2
+    assert "give --trajectory" in capsys.readouterr().err
+    one = written(tmp_path / "one.npz", run(bond={50: 2.9}), models[0])
+    assert main(["testset", "rare", str(tmp_path / "out.xyz"), "--models", *models, "--trajectory", str(one)]) == 0
+    assert [a.info["name"] for a in read_frames(tmp_path / "out.xyz")] == ["rare-gap-bond-00"]
 
 
 def test_runs_of_other_models_and_calm_runs_are_refused(tmp_path, models):

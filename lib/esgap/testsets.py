@@ -176,7 +176,10 @@ def testset_command(args):
         if args.set == "volume":
             frames = volume_frames()
         elif args.set == "rare":
-            frames = rare_frames(args.trajectory or (), args.frames, args.models)
+            if not args.trajectory:
+                raise ValueError("rare events of which runs? give --trajectory, of `python -m esgap md` or in "
+                                 "data/runs/mobility/md")
+            frames = rare_frames(args.trajectory, args.frames, args.models)
         else:
             folder = args.output.with_name(f"md-{args.temperature:.0f}K")
             runs, notes = TestRuns(args.temperature, ps=args.ps, seed=args.seed)(folder, args.models)
