@@ -112,6 +112,7 @@ def test_dft_labels_join_in_and_decide(folder, monkeypatch):
     found = hop_paths.load_paths(folder)
     assert found.has_dft
     assert found.hops[0].barrier("DFT", "GAP") == pytest.approx(0.25, abs=2e-3)
+    assert "less GAP +50 ± 0 meV (2 hops), less ES-GAP -50 ± 0 meV (2 hops)." in hop_paths.summary(found)
     monkeypatch.setattr(found_mobility, "_hops", lambda: hop_paths.both_paths(found))
     order = found_mobility.barrier_order()
     assert order.claim == claim("barrier-order")

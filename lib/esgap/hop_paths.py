@@ -177,9 +177,20 @@ def summary(found):
             f"- **Either path.** On the path of the other, barriers change by {1e3 * change['GAP']:.0f} (GAP) and "
             f"{1e3 * change['ES-GAP']:.0f} meV (ES-GAP) on average.\n"
             f"- **Order.** Mean barriers are {own['GAP'].mean():.3f} (GAP) and {own['ES-GAP'].mean():.3f} eV (ES-GAP); "
-            f"ES-GAP less GAP {less.mean():+.0f}{bar} meV. DFT on the images "
-            f"{'is among the curves' if found.has_dft else 'has not been computed yet'}.\n"
+            f"ES-GAP less GAP {less.mean():+.0f}{bar} meV. {_beside_dft(hops)}\n"
             f"- **Correlated motion.** Along a path {beside:.1f} other ions move by 0.5 Å or more, on average.")
+
+
+def _beside_dft(hops):
+    """Sentence on barriers of DFT less those of the models, each on its own path."""
+    parts = []
+    for m in LABELS.values():
+        less = [1e3 * (h.barrier("DFT", m) - h.barrier(m, m)) for h in hops if ("DFT", m) in h.profiles]
+        if less:
+            bar = f" ± {np.std(less, ddof=1) / np.sqrt(len(less)):.0f}" if len(less) > 1 else ""
+            parts.append(f"less {m} {np.mean(less):+.0f}{bar} meV ({len(less)} hop{'s' * (len(less) > 1)}"
+                         f"{'' if bar else ', so no error bar'})")
+    return f"DFT on the same images: {', '.join(parts)}." if parts else "DFT on the images has not been computed yet."
 
 
 def both_paths(found):
