@@ -127,5 +127,5 @@ def test_a_softer_spring_pulls_less_and_its_energy_is_lower():
     assert found[0].force == pytest.approx({"GAP": 0.0, "ES-GAP": np.sqrt(2 / 6)})
     assert spread == {"GAP": (0.0, 0.0), "ES-GAP": (0.0, 0.0)}
     text = rare_events.table(found, spread)
-    assert "| P–S bond opens | GAP | 3.00 | -4.00 | -4.00 | -3.00 | +0 | -500 | 0 | 577 |" in text
+    assert "| P–S | GAP | 3.00 | -4.00 | -4.00 | -3.00 | +0 | -500 | 0 | 577 |" in text
     assert len({line.count("|") for line in text.splitlines()}) == 1

@@ -21,7 +21,7 @@ from .structures import crystal, ps_bonds
 
 CONTACT = 2.2  # A between Li; 2.4 is the closest that the training set begins with
 APART = 500.0  # fs between events
-NAMES = {"bond": "P–S bond opens", "contact": "two Li meet"}
+NAMES = {"bond": "P–S", "contact": "Li–Li"}
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _pull(atoms, pair, forces):
 def table(found, spread):
     """Markdown table of `judged`: one row an event, and one of the usual frames."""
     labels = list(spread)
-    rows = ["| event | run of | Å | " + " | ".join(f"pull, {label} (eV/Å)" for label in ("DFT", *labels)) + " | "
+    rows = ["| pair | run of | Å | " + " | ".join(f"pull, {label} (eV/Å)" for label in ("DFT", *labels)) + " | "
             + " | ".join(f"energy error, {label} (meV)" for label in labels) + " | "
             + " | ".join(f"force error, {label} (meV/Å)" for label in labels) + " |",
             "|:--|:--|" + "--:|" * (2 + 3 * len(labels))]
