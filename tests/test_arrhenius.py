@@ -61,3 +61,17 @@ def test_stored_runs_become_lines(monkeypatch):
         value, error = found.energy
         assert abs(value - 0.2) < 4 * error
     assert arrhenius.stored((600.0, 700.0, 800.0)) == {}
+
+
+def test_a_single_run_is_no_surer_than_runs_scatter_elsewhere(monkeypatch):
+    rates = {600.0: (0.1,), 700.0: (0.2,), 800.0: (0.2, 0.5, 0.8), 900.0: (0.7,)}  # A^2/ps
+
+    def runs(temperature, folder=None):
+        return {m: [replace(walk(seed, (d,) * 3), temperature=temperature)
+                    for seed, d in enumerate(rates[temperature])] for m in ("GAP", "ES-GAP")}
+
+    monkeypatch.setattr(arrhenius.mobility, "load_runs", runs)
+    found = arrhenius.stored(tuple(rates))["GAP"]
+    relative = found.error / found.sigma
+    np.testing.assert_allclose(relative[[0, 1, 3]], 0.6, atol=0.1)  # that of 0.2, 0.5, 0.8
+    assert relative[2] >= relative[0] / np.sqrt(3) * (1 - 1e-9)

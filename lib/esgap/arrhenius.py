@@ -62,6 +62,7 @@ def stored(temperatures=(600.0, 700.0, 800.0, 900.0, 1000.0), fit=None, folder=N
     """`Arrhenius` of both models from the kept runs at `temperatures` -> {"GAP": ..., "ES-GAP": ...}.
 
     fit: `FitRange` (None: its defaults). Temperatures without runs of both are left out; {} if fewer than three remain.
+    An error is not below what single runs scatter by where there are three or more, over the root of their number.
     """
     found = {}
     for temperature in temperatures:
@@ -70,6 +71,18 @@ def stored(temperatures=(600.0, 700.0, 800.0, 900.0, 1000.0), fit=None, folder=N
         except FileNotFoundError:
             continue
         for model, of in runs.items():
-            sigma = conductivities(of, fit=fit or FitRange()).nernst_einstein
-            found.setdefault(model, []).append((temperature, *sigma))
-    return {m: through(m, *zip(*rows, strict=True)) for m, rows in found.items() if len(rows) >= 3}
+            found.setdefault(model, []).append((temperature, conductivities(of, fit=fit or FitRange())))
+    scatter = _scatter_of_runs([c for rows in found.values() for _, c in rows])
+    lines = {}
+    for model, rows in found.items():
+        if len(rows) >= 3:
+            sigma, error, n_runs = np.array([(*c.nernst_einstein, c.n_runs) for _, c in rows]).T
+            error = np.maximum(error, scatter * sigma / np.sqrt(n_runs))
+            lines[model] = through(model, [t for t, _ in rows], sigma, error)
+    return lines
+
+
+def _scatter_of_runs(found):
+    """Relative standard deviation of single runs, from `Conductivities` of three or more; 0 if there are none."""
+    several = [np.array([run.nernst_einstein[0] for run in c.each]) for c in found if c.n_runs >= 3]
+    return float(np.sqrt(np.mean([(x.std(ddof=1) / x.mean()) ** 2 for x in several]))) if several else 0.0
