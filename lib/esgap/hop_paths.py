@@ -3,7 +3,7 @@
 Hops are taken from trajectories as `hop_choice` says. Their end points go to `ends.xyz`; both models relax them and
 find the path between, `hop-0-gap.xyz`, ...; the record `paths.json` holds energies of both models on both paths, and
 what could not be done, with the reason. `images.xyz` are all images, to be labelled:
-    python -m esgap label data/runs/paths/images.xyz data/dft/paths.xyz
+    python -m esgap label data/runs/paths/images.xyz data/dft/path-images.xyz
 Units: A, eV.
 """
 import contextlib
@@ -23,7 +23,7 @@ from .structures import crystal
 from .training import standing
 
 FOLDER = "runs/paths"  # of the data
-DFT = "dft/paths.xyz"
+DFT = "dft/path-images.xyz"
 JOINT = 0.1  # A between the ends of consecutive paths
 REASONS = (ValueError, RuntimeError)  # what a search says when there is no path
 
@@ -118,7 +118,9 @@ def find_all(folder, models, settings=None, max_steps=500, progress=True, commit
 
 
 def load_paths(folder=None):
-    """What `find_all` wrote, with DFT energies if `dft/paths.xyz` has them -> `AllPaths`. FileNotFoundError if none."""
+    """What `find_all` wrote, with DFT energies if `dft/path-images.xyz` has them -> `AllPaths`.
+
+    FileNotFoundError if there are none."""
     folder = data_path(FOLDER) if folder is None else Path(folder)
     record, ends = read_record(folder / "paths.json"), {a.info["name"]: a for a in read_frames(folder / "ends.xyz")}
     dft = read_frames(data_path(DFT)) if data_path(DFT).exists() else []
