@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import mobility, transport
-from .conductivity import FitRange, conductivities
+from .conductivity import FitRange, conductivities, scatter_of_runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,17 +72,10 @@ def stored(temperatures=(600.0, 700.0, 800.0, 900.0, 1000.0), fit=None, folder=N
             continue
         for model, of in runs.items():
             found.setdefault(model, []).append((temperature, conductivities(of, fit=fit or FitRange())))
-    scatter = _scatter_of_runs([c for rows in found.values() for _, c in rows])
+    scatter = scatter_of_runs(c for rows in found.values() for _, c in rows)
     lines = {}
     for model, rows in found.items():
         if len(rows) >= 3:
-            sigma, error, n_runs = np.array([(*c.nernst_einstein, c.n_runs) for _, c in rows]).T
-            error = np.maximum(error, scatter * sigma / np.sqrt(n_runs))
+            sigma, error = zip(*(c.not_surer_than(scatter) for _, c in rows), strict=True)
             lines[model] = through(model, [t for t, _ in rows], sigma, error)
     return lines
-
-
-def _scatter_of_runs(found):
-    """Relative standard deviation of single runs, from `Conductivities` of three or more; 0 if there are none."""
-    several = [np.array([run.nernst_einstein[0] for run in c.each]) for c in found if c.n_runs >= 3]
-    return float(np.sqrt(np.mean([(x.std(ddof=1) / x.mean()) ** 2 for x in several]))) if several else 0.0

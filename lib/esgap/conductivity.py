@@ -58,6 +58,12 @@ class Conductivities:
         """Relative standard error of the Nernst-Einstein conductivity."""
         return self.nernst_einstein[1] / abs(self.nernst_einstein[0])
 
+    def not_surer_than(self, scatter):
+        """Nernst-Einstein conductivity (value, error), the error not below what single runs scatter by (relative, as of
+        `scatter_of_runs`) over the root of their number."""
+        value, error = self.nernst_einstein
+        return value, max(error, scatter * abs(value) / np.sqrt(self.n_runs))
+
     def __str__(self):
         parts = (f"{name} {v:.0f} +- {e:.0f}" for name, (v, e) in (("tracer", self.nernst_einstein),
                                                                    ("collective", self.collective)))
@@ -95,6 +101,15 @@ def _scatter_of_halves(runs, length, fit):
             values.append(transport.nernst_einstein(d, part.shape[1], CHARGE, run.mean.get_volume(),
                                                     run.temperature)[0])
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def scatter_of_runs(found):
+    """Relative standard deviation of single runs, from those `Conductivities` of three or more; 0 if there are none.
+
+    A run alone does not show what another seed would bring.
+    """
+    several = [np.array([run.nernst_einstein[0] for run in c.each]) for c in found if c.n_runs >= 3]
+    return float(np.sqrt(np.mean([(x.std(ddof=1) / x.mean()) ** 2 for x in several]))) if several else 0.0
 
 
 def against_length(runs, lengths, fit=FitRange()):

@@ -28,7 +28,8 @@ OTHER_SEEDS = 100  # between the seeds of the two models
 BETWEEN = 50.0  # fs between frames, or close to it
 NEAR = 20.0  # K, a run without thermostat ends up where it does
 # At 800 K a P2S7 unit opens at its bridge now and then and closes again within a fraction of a ps, which a run
-# survives; a sulfur as far away as this has left. Two lithium ions may come as close as 1.9 A.
+# survives; a sulfur as far away as this has left. Two lithium ions may meet at
+# 2 A, where DFT drives them apart (chapter 5).
 WHOLE = Trust(bond=4.5, contact=0.7)
 
 
