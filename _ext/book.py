@@ -7,21 +7,18 @@ import hashlib
 import sys
 from pathlib import Path
 
+from esgap.sweep import input_files
+
 INPUTS = ["lib", "data", "requirements.txt", "pyproject.toml"]
 
 
 def inputs_hash(root):
-    """Hash of names and contents of all input files, and of the Python version."""
+    """Hash of names and contents of all input files, and of the Python version; working files do not count."""
     digest = hashlib.sha256(sys.version.encode())
-    paths = (path for name in INPUTS for path in [root / name, *(root / name).rglob("*")])
-    for path in sorted(path for path in paths if path.is_file() and not _is_by_product(path)):
-        digest.update(str(path.relative_to(root)).encode() + b"\0")
+    for name, path in (file for place in INPUTS for file in input_files(root / place, place, root)):
+        digest.update(name.encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
-
-
-def _is_by_product(path):
-    return "__pycache__" in path.parts or any(part.endswith(".egg-info") for part in path.parts)
 
 
 def choose_cache(app, config):

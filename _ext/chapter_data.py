@@ -16,6 +16,7 @@ from sphinx import addnodes
 from chapter_files import chapter_files
 from esgap.store import read_frames
 
+DATA = "Data behind this chapter"
 MADE = "_build/downloads"  # made at build time
 
 
@@ -44,8 +45,7 @@ def add_data(app, doctree):
     if path.suffix == ".ipynb":
         files = chapter_files(path, root)
         doctree.children[0] += _section(
-            "Data behind this chapter", _introduction(path, root), _list(_file_item(file, root) for file in files),
-            *_made(files, root))
+            DATA, _introduction(path, root), _list(_file_item(file, root) for file in files), *_made(files, root))
 
 
 def _introduction(path, root):

@@ -28,12 +28,12 @@ def chapter_files(notebook, root):
     cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
     source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     data = root / "data"
-    found = {path for name in names_read(source, root / "lib" / "esgap") for path in _matching(data, name)}
+    found = {path for name in names_read(source, root / "lib" / "esgap") for path in matching(data, name)}
     beside = {path.with_suffix(".json") for path in found}
     return sorted(found | {path for path in beside if path.is_file()})
 
 
-def _matching(data, name):
+def matching(data, name):
     paths = data.glob(name) if "*" in name else [data / name]
     files = [file for path in paths for file in (path.iterdir() if path.is_dir() else [path])]
     return [file for file in files if file.is_file() and not file.name.startswith(".") and file.suffix != ".lock"]
@@ -45,11 +45,11 @@ def names_read(source, package):
     todo = [(parsed(source, None, package), None)]
     while todo:
         code, node = todo.pop()
-        names, targets = _uses(code, node or code.tree, package)
+        names, targets = uses(code, node or code.tree, package)
         read |= names
         for target in targets - seen:
             seen.add(target)
-            defined = _definition(*target, package)
+            defined = definition(*target, package)
             todo += [defined] if defined else []
     return read
 
@@ -83,17 +83,17 @@ def _member(module, name, package):
     return (name, None) if module == "__init__" and (package / f"{name}.py").exists() else (module, name)
 
 
-def _definition(module, name, package):
+def definition(module, name, package):
     """Where a name of a module is defined -> (its `Code`, the statement), through imports from others; or None."""
     code = _module(module, package)
     if code is None or name is None:
         return None
     if name in code.bodies:
         return code, code.bodies[name]
-    return _definition(*code.imports[name], package) if name in code.imports else None
+    return definition(*code.imports[name], package) if name in code.imports else None
 
 
-def _uses(code, node, package):
+def uses(code, node, package):
     """Names handed to `data_path` below a node, and all names of the package that it mentions."""
     own = {n.arg for n in ast.walk(node) if isinstance(n, ast.arg)}  # an argument hides a function of the same name
     read, targets = set(), set()
@@ -121,5 +121,5 @@ def _texts(node, code, package):
     if isinstance(node, ast.JoinedStr):
         return {"".join(part.value if isinstance(part, ast.Constant) else "*" for part in node.values)}
     target = _resolved(node, code, set(), package)
-    defined = _definition(*target, package) if target else None
+    defined = definition(*target, package) if target else None
     return _texts(defined[1].value, defined[0], package) if defined and isinstance(defined[1], ast.Assign) else set()

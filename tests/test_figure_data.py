@@ -1,4 +1,7 @@
-"""Figures carry what they show as numbers: lines, error bars, bands, points and histograms; the book offers them."""
+"""Figures carry what they show as numbers: lines, error bars, bands, points and histograms; the book offers them.
+
+Below each figure, the book also says what drew it and from which files, as the code of its chapter has it.
+"""
 import csv
 import io
 import re
@@ -6,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from docutils import nodes
 
 import figure_csv
 from browser import require
 from esgap.figure_data import COLUMNS, figure_table
+from figure_sources import Sources, sources
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
@@ -59,6 +64,68 @@ def test_the_text_of_an_executed_notebook_is_found():
     assert figure_csv.tables(notebook) == {1: ["head\n1\n"], 3: ["head\n2\n", "head\n3\n"]}
 
 
+    assert figure_csv.tables({"cells": [{"outputs": [{"metadata": {"text/html": {"csv": "head\n4\n"}}}]}]}) == {
+        0: ["head\n4\n"]}
+
+
+@pytest.mark.parametrize(("codes", "names"), [
+    (["a = esgap.data_path('a.json')\nb = esgap.data_path('b.json')", "figures.locality(a, ax)"], {"a.json"}),
+    (["a = esgap.data_path('a.json')\nb = {}\nb['a'] = a", "a = 1", "figures.locality(b, ax)"], {"a.json"}),
+    (["a = []\nfor b in 'xy':\n    a.append(esgap.data_path('a.json'))", "figures.locality(a, ax)"], {"a.json"}),
+    (["a = esgap.data_path('old.json')\na = esgap.data_path('a.json')", "figures.locality(a, ax)"], {"a.json"}),
+    (["a = esgap.data_path('a.json')", "figures.locality(a, ax)\na = esgap.data_path('later.json')"], {"a.json"}),
+    (["a = [b for b in esgap.data_path('other.json')]", "c = [b for b in 'xy']\nfigures.locality(c, ax)"], set()),
+    (["b = esgap.data_path('other.json')", "for b in 'xy':\n    figures.locality([b for _ in b], ax)"], set()),
+    (["figures.locality([structures.crystal()], ax)\nprint(esgap.data_path('b.json'))"], {"crystal.xyz"}),
+    (["figures.use_style()", "ax.plot(1)\nprint(esgap.data_path('b.json'))"], {"b.json"}),  # nothing draws: all counts
+])
+def test_files_behind_a_figure(codes, names):
+    cells = [{"cell_type": "code", "source": [code]} for code in ["import esgap\nfrom esgap import figures, structures",
+                                                                  "_, ax = plt.subplots()", *codes]]
+    found = sources([*cells, {"cell_type": "markdown"}], len(cells) - 1, ROOT / "lib" / "esgap")
+    assert set(found.names) == names
+    assert found.drawn_by == ["esgap.figures.locality"] * ("locality" in codes[-1])
+
+
+def below(caption, origin):
+    """Links of the caption and texts of the line below a figure; words between ` are code."""
+    texts = enumerate(caption.split("`"))
+    parts = [nodes.literal("", text) if k % 2 else nodes.Text(text) for k, text in texts]
+    cell = nodes.container("", nodes.figure("", nodes.image(), nodes.caption("", "", *parts)))
+    assert figure_csv.shows_figure(cell)
+    line = figure_csv.below(cell, origin, [ROOT / "_build" / "c-04.csv"], ROOT, "chapters/c")
+    links = [n["reftarget"] for n in cell.findall() if "reftarget" in getattr(n, "attributes", {})]
+    return links, line.astext()
+
+
+def test_caption_and_line_lead_to_functions_and_files(caplog):
+    origin = Sources(["esgap.figures.force_parity", "esgap.figures.locality"],
+                     ["esgap.figures.force_parity", "esgap.figures.locality", "esgap.locality.locality_curve"],
+                     ["crystal.xyz", "training"])
+    links, line = below("By `esgap.figures.locality` of `locality_curve` from `data/crystal.xyz`, `x`, `esgap.gap`.",
+                        origin)
+    assert links == ["esgap.figures.locality", "esgap.locality.locality_curve", "/data/crystal.xyz", "esgap.gap"]
+    assert re.fullmatch(r"Drawn by esgap.figures.force_parity. The code behind it reads crystal.xyz, "
+                        r"training \(\d+ files\). Data of the figure: c-04.csv.", line)
+    one = ["esgap.figures.locality"]
+    assert below("By `locality`.", Sources(one, one, ["crystal.xyz"])) == (
+        one, "The code behind it reads crystal.xyz. Data of the figure: c-04.csv.")
+    assert below("A scheme, no data.", Sources(one, one, [])) == (
+        [], "Drawn by esgap.figures.locality. Data of the figure: c-04.csv.")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("caption", "origin", "message"), [
+    ("Drawn by hand.", Sources([], ["esgap.gap.energy"], ["crystal.xyz"]), "a figure that no function draws"),
+    ("Forces.", Sources(["esgap.figures.locality"], [], ["runs/not-there.json"]), "reads no stored file"),
+    ("By `esgap.figures.old`.", Sources(["esgap.figures.locality"], ["esgap.figures.locality"], ["crystal.xyz"]),
+     "the caption names esgap.figures.old, which its cell does not use"),
+])
+def test_figures_of_unknown_origin_are_warned_of(caption, origin, message, caplog):
+    below(caption, origin)
+    assert [message in text for text in caplog.messages] == [True]
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("page", ["01-electrostatic-baseline", "03-training", "05-conductivity"])
 def test_the_page_offers_the_data_of_its_figures(page):
@@ -70,3 +137,28 @@ def test_the_page_offers_the_data_of_its_figures(page):
         table = list(csv.DictReader(io.StringIO((html.parent / link).read_text(encoding="utf-8"))))
         assert len(table) > 1
         assert np.isfinite([float(row["x"]) for row in table]).all()
+
+
+PAGES = sorted(path.stem for path in (ROOT / "chapters").glob("*.ipynb"))
+
+
+@pytest.mark.browser
+def test_every_figure_leads_to_its_functions_and_files():
+    require((HTML / "chapters").exists(), "no book: make book")
+    package = (HTML / "chapters" / "A3-package.html").read_text(encoding="utf-8")
+    figures = []
+    for page in PAGES:
+        html = (HTML / "chapters" / f"{page}.html").read_text(encoding="utf-8")
+        for figure in html.split("<figure")[1:]:
+            figure, found, line = figure.partition('<p class="figure-data">')
+            assert found, f"a figure of {page} has no line below it"
+            line = line[:line.index("</p>")]
+            functions = re.findall(r'href="A3-package.html#([\w.]+)"', figure[-20000:] + line)
+            files = re.findall(r'href="(\.\./_downloads/[^"]+|#data-behind-this-chapter)"', line)
+            assert functions
+            assert all(f'id="{name}"' in package for name in functions)
+            assert all((HTML / "chapters" / file).is_file() for file in files if file[0] != "#")
+            assert [file for file in files if not file.endswith(".csv")] or "no data" in figure
+            figures.append(page)
+    assert len(figures) > 30
+    assert set(PAGES) - set(figures) == {"07-verdict", "A1-engine"}  # tables only

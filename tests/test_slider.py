@@ -4,6 +4,7 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -29,6 +30,16 @@ def test_pictures_are_the_figures_and_are_closed():
     text = slider._repr_html_()
     assert text.count(" hidden>") == 1
     assert "://" not in text
+
+
+def test_the_data_of_all_figures_go_along():
+    figures = [plt.figure() for _ in range(2)]
+    for k, figure in enumerate(figures):
+        figure.add_subplot(title=f"map {k}").plot([1], [k], label="a")
+    slider = figure_slider(figures, ["0", "1"], "Which", "Figure {label}")
+    data, metadata = DisplayFormatter().format(slider)
+    assert data["text/html"] == slider._repr_html_()
+    assert metadata["text/html"]["csv"].splitlines()[1:] == ["1 map 0,,,a,1,0,,", "1 map 1,,,a,1,1,,"]
 
 
 @pytest.mark.browser

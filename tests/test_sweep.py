@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import book
 from esgap import sweep as module
 from esgap.__main__ import main
 from esgap.store import data_path, read_record
@@ -93,7 +95,10 @@ def test_a_grid_on_dask(square, capfd):
     command = ["sweep", str(square), "-p", "mode", "good", "bad", "-p", "x", "1.5", "3", "--output", "out", "--workers",
                "2"]
     assert main(command) == 1
-    out = capfd.readouterr().out
+    out, err = capfd.readouterr()
+    bar = [line for line in err.split("\r") if "run/s" in line or "s/run" in line]
+    assert "| 0/4 [" in bar[0]
+    assert "| 4/4 [" in bar[-1]
     assert "out/square.csv: 4 runs executed now, 0 before\nfailed: square.x=1.5,mode=bad." in out
     assert "In [3] `import time`: ZeroDivisionError: division by zero" in out
     rows = list(csv.DictReader(Path("out/square.csv").read_text().splitlines()))
@@ -224,6 +229,17 @@ def test_only_what_is_missing_or_changed_runs(no_kernels, square, monkeypatch):
     assert sweep(square, {}, "out", workers=0).rows[0]["run"].startswith("square.defaults.")
 
 
+def test_rows_are_a_table_for_pandas(no_kernels, square):
+    """pandas is no package that the book needs; it comes with those of the tests."""
+    import pandas as pd
+
+    report = sweep(square, {"x": [1, 2], "mode": ["good", "bad"]}, "out", workers=0)
+    table = pd.DataFrame(report.rows).set_index("run")
+    assert table.x.tolist() == [1.0, 1.0, 2.0, 2.0]
+    assert (table.status == "failed").equals(table["mode"] == "bad")
+    pd.testing.assert_frame_equal(table, pd.read_csv("out/square.csv").set_index("run"))
+
+
 def test_a_run_that_is_lost_with_its_worker_is_not_done(square, monkeypatch):
     lost = Outcome(None, 0.0, "the worker failed: killed")
     monkeypatch.setattr(module, "execute", lambda *_: lost)
@@ -238,6 +254,29 @@ def test_workers_with_another_package_do_not_run(square):
     outcome = module.execute(square.read_text(), run, (60, None))
     assert outcome.notebook is None
     assert outcome.failure.startswith("the package or the data are others here than where the sweep began")
+
+
+def test_working_files_are_no_inputs(tmp_path, monkeypatch):
+    """What .gitignore names may change at any time, and no sweep, no cached chapter, no page is outdated by it."""
+    for name in (".gitignore", "Makefile"):
+        shutil.copy(CHAPTERS.parent / name, tmp_path)
+    runs = tmp_path / "data" / "runs" / "mobility"
+    runs.mkdir(parents=True)
+    monkeypatch.setenv("ESGAP_DATA", str(tmp_path / "data"))
+
+    def inputs():
+        make = ["make", "--silent", "--no-print-directory", "--eval", "show: ; @echo $(INPUTS)", "show"]
+        return (module.inputs_hash(), book.inputs_hash(tmp_path),
+                subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split())
+
+    before = inputs()
+    for name in ("md/gap-800K-0.npz", "gap.npz.segments/1.npz", "gap.state.npz", "gap.npz.lock", ".gap.npz.x.tmp"):
+        (runs / name).parent.mkdir(exist_ok=True)
+        (runs / name).write_text("at work")
+    assert inputs() == before
+    (runs / "gap-800K-0.npz").write_text("done")
+    assert [was == now for was, now in zip(before, inputs(), strict=True)] == [False, False, False]
+    assert inputs()[2][2:] == ["./data/runs/mobility/gap-800K-0.npz"]  # behind _config.yml and _toc.yml
 
 
 def test_names_are_safe_and_of_one_run_alone():

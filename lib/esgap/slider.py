@@ -1,6 +1,7 @@
 """Several figures, one at a time: a slider for Jupyter and static HTML, without network or script files.
 
-Each figure becomes a PNG inside the page, with a text of its own for those who do not see it.
+Each figure becomes a PNG inside the page, with a text of its own for those who do not see it. The data of all go along
+as one CSV (`figure_data`), as metadata of the page.
 """
 import base64
 import html
@@ -8,6 +9,8 @@ import io
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
+
+from esgap.figure_data import figure_table
 
 SHOW = ("const f=this.closest('figure'); f.querySelectorAll('img').forEach((x,k)=>x.hidden=k!=this.value); "
         "f.querySelector('output').textContent=this.dataset.labels.split('|')[this.value]; "
@@ -23,6 +26,10 @@ class FigureSlider:
     alts: tuple[str, ...]
     title: str
     start: int
+    table: str  # CSV
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}, {"text/html": {"csv": self.table}}
 
     def _repr_html_(self):
         images = "".join(
@@ -53,8 +60,10 @@ def figure_slider(figures, labels, title, alt, start=0):
         raise ValueError(f"labels {labels} contain '|', which separates them: use another sign")
     if not 0 <= start < len(figures):
         raise ValueError(f"start is {start}; there are figures 0 to {len(figures) - 1}")
+    tables = [figure_table(f).partition("\n")[::2] for f in figures]  # (header, rows)
     alts = tuple(alt.format(label=label) for label in labels)
-    return FigureSlider(tuple(_png(f) for f in figures), tuple(labels), alts, title, start)
+    table = "\n".join([tables[0][0], "".join(rows for _, rows in tables)])
+    return FigureSlider(tuple(_png(f) for f in figures), tuple(labels), alts, title, start, table)
 
 
 def _png(figure):

@@ -24,6 +24,7 @@ import re
 import tempfile
 import time
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tqdm import tqdm
@@ -33,6 +34,7 @@ from esgap.reference import dask_client
 from esgap.store import data_path, file_hash, only_writer, read_record, write_atomically, write_record
 
 RUN_LIMIT = 3600.0  # s
+UNFINISHED = ("__pycache__/", "*.tmp", "*.lock", "*.parts/")  # never inputs, even in a copy without .gitignore
 GLUED = "application/papermill.record/"  # myst_nb's prefix of what is quoted and not displayed
 
 
@@ -135,14 +137,27 @@ def _digest(value):
 
 
 def inputs_hash():
-    """Hash of this package and of the shipped data; files that are just being written do not count."""
+    """Hash of this package and of the shipped data; files that programs are working on do not count."""
     digest = hashlib.sha256()
-    for folder in _input_folders():
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            name = path.relative_to(folder)
-            if path.suffix not in (".tmp", ".lock", ".pyc") and not any(p.endswith(".parts") for p in name.parts):
-                digest.update(f"{name}\0{file_hash(path)}\n".encode())
+    for place, folder in zip(("lib/esgap", "data"), _input_folders(), strict=True):
+        for name, path in input_files(folder, place):
+            digest.update(f"{name}\0{file_hash(path)}\n".encode())
     return digest.hexdigest()
+
+
+def input_files(folder, place, checkout=None):
+    """(name, path) of a folder's files (or of one file), by name, without those that the checkout's .gitignore names.
+
+    place: where the folder lies in the checkout; names begin with it. checkout: a folder (default: the package's own).
+    Needs no git: a line of .gitignore is a name or a path, * for any text, with a / behind a folder. The Makefile reads
+    it the same way.
+    """
+    listed = (checkout or Path(__file__).parents[2]) / ".gitignore"
+    lines = [*UNFINISHED, *(listed.read_text(encoding="utf-8").splitlines() if listed.exists() else ())]
+    patterns = [f"*/{line}*" if line.endswith("/") else f"*/{line}" for line in lines]
+    files = (path for path in [folder, *folder.rglob("*")] if path.is_file())
+    named = sorted((Path(place, path.relative_to(folder)).as_posix(), path) for path in files)
+    return [(name, path) for name, path in named if not any(fnmatchcase(f"/{name}", p) for p in patterns)]
 
 
 def _input_folders():
