@@ -73,6 +73,7 @@ def test_runs_with_defaults_from_elsewhere(chapter, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "parameters", "call"), [
+    ("04-diffusion-paths", ["-p", "live", "True"], "hop_paths.found_now("),
     ("05-conductivity", ["-p", "live_steps", "500"], "dynamics.run("),
     ("06-frenkel-defects", ["-p", "live", "True"], "frenkel.relax(chosen"),
 ])

@@ -47,6 +47,7 @@ def test_barriers(ax):
     figures_mobility.barriers({"hop-0": profiles, "hop-1": profiles}, ax)
     assert names(ax) == ["GAP", "ES-GAP, path of GAP", "DFT, path of GAP"]
     assert [line.get_ydata()[0] for line in ax.get_lines()[:3]] == [0.2, 0.3, 0.25]
+    assert np.unique([line.get_xdata()[0] for line in ax.get_lines()[:3]]).size == 3  # none hides another
 
 
 def test_arrhenius_lines_go_through_their_points_and_the_literature(ax):

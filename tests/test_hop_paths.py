@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from esgap import found_mobility, hop_choice, hop_paths, hops, verdicts
+from esgap import found_mobility, hop_choice, hop_pairs, hop_paths, hop_summary, hops, verdicts
 from esgap.__main__ import main
 from esgap.claims import claim
 from esgap.store import labelled, read_frames, read_record, write_frames, write_record
@@ -44,7 +44,7 @@ def find(folder, *options):
 def test_barriers_of_both_models_on_both_paths(folder, capsys):
     assert find(folder) == 0
     found = hop_paths.load_paths(folder)
-    pairs = hop_paths.both_paths(found)
+    pairs = hop_pairs.both_paths(found)
     assert [h.name for h in pairs] == ["hop-0", "hop-1"]
     for h in pairs:
         for path_of in ("GAP", "ES-GAP"):
@@ -56,12 +56,20 @@ def test_barriers_of_both_models_on_both_paths(folder, capsys):
     assert "same minimum" in found.failed[0][2]
     assert (found.generation, found.has_dft, found.sampled_by) == (3, False, ("run",))
     assert "hop-2, GAP: both ends" in capsys.readouterr().out
-    text = hop_paths.summary(found)
+    assert hop_summary.valleys_text(found) == "No path passes a valley on its way."
+    wavy = replace(found.hops[0].profiles["GAP", "GAP"], energies=np.array([0, 0.2, 0.1, 0.2, 0.1, 0.05, 0]))
+    first = replace(found.hops[0], profiles={**found.hops[0].profiles, ("GAP", "GAP"): wavy})
+    assert "1 of 2 paths between the ends of MD pass a valley deeper than 10 meV on their way (hop-0 (GAP))" in (
+        hop_summary.valleys_text(replace(found, hops=(first,))))
+    text = hop_summary.summary(found)
     assert "2 hops with paths of both" in text
-    assert "ES-GAP less GAP +100 ± 0 meV. DFT on the images has not been computed" in text
-    table = hop_paths.barrier_table(pairs)
+    assert "Of barriers in common, hop-0 (forward), hop-0 (reverse), hop-1 (forward), hop-1 (reverse), the" in text
+    assert "less GAP is +100 ± 0 meV (2 hops). On the same images, whosever minima, ES-GAP less GAP is +100 ±" in text
+    assert "There is no barrier of DFT yet." in text
+    assert hop_summary.dft_text(found) == "DFT on the images has not been computed yet."
+    table = hop_summary.barrier_table(pairs)
     assert table.count("\n") == 1 + 2 * 4
-    assert "| hop-0 | ES-GAP | 2.0 | GAP | 0.200 | 0.200 |" in table
+    assert "| hop-0 | ES-GAP | 2.0 | GAP | 0.200 | 0.200 | 0.000 |" in table.replace("-0.000", "0.000")
 
 
 def test_bars_are_the_scaled_spread_of_a_committee_above_the_first_image(folder, monkeypatch):
@@ -81,8 +89,11 @@ def test_bars_are_the_scaled_spread_of_a_committee_above_the_first_image(folder,
         p = hop.profiles["GAP", path_of]
         assert p.bars[0] == 0
         assert p.forward_error == pytest.approx(3 * 0.1 / np.sqrt(2), rel=0.05)  # ends not quite at rest
+        assert p.error("reverse") == pytest.approx(p.forward_error, rel=0.1)  # a symmetrical well
+        np.testing.assert_allclose(p.draws.sum(0), 0, atol=1e-12)
         assert hop.profiles["ES-GAP", path_of].bars is None
-    assert "0.200 ± 0.2" in hop_paths.barrier_table([hop])
+        assert np.isnan(hop.profiles["ES-GAP", path_of].error("reverse"))
+    assert "0.200 ± 0.2" in hop_summary.barrier_table([hop])
     assert read_record(folder / "paths.json")["committees"] == {"GAP": {"members": 2, "scale": 3.0}}
 
 
@@ -112,13 +123,22 @@ def test_dft_labels_join_in_and_decide(folder, monkeypatch):
     found = hop_paths.load_paths(folder)
     assert found.has_dft
     assert found.hops[0].barrier("DFT", "GAP") == pytest.approx(0.25, abs=2e-3)
-    assert "less GAP +50 ± 0 meV (2 hops), less ES-GAP -50 ± 0 meV (2 hops)." in hop_paths.summary(found)
-    monkeypatch.setattr(found_mobility, "_hops", lambda: hop_paths.both_paths(found))
+    assert "less GAP +50 ± 0 meV (2 hops), less ES-GAP -50 ± 0 meV (2 hops)." in hop_summary.summary(found)
+    assert hop_summary.dft_text(found) == "With DFT, too, every way back leads over more than 50 meV."
+    low = replace(found.hops[0].profiles["DFT", "GAP"], energies=np.array([0, 0.1, 0.2, 0.3, 0.2, 0.2, 0.27]))
+    first = replace(found.hops[0], profiles={**found.hops[0].profiles, ("DFT", "GAP"): low})
+    assert "the way back is 0.030 eV (hop-0, path of GAP), less" in hop_summary.dft_text(replace(found, hops=(first,)))
+    monkeypatch.setattr(found_mobility, "_paths", lambda: found)
     order = found_mobility.barrier_order()
     assert order.claim == claim("barrier-order")
-    assert [holds for _, holds in order.statements] == [verdicts.HOLDS] * 3
+    assert [holds for _, holds in order.statements] == [verdicts.HOLDS] * 4
+    assert order.rests_on == ("runs/paths", hop_paths.DFT)
     assert found_mobility.barrier_transfer().verdict == "reproduced"
-    monkeypatch.setattr(found_mobility, "_hops", lambda: found.hops[:1])
+    one = replace(found, hops=found.hops[:1])  # one hop, no committee: nothing tells an error
+    monkeypatch.setattr(found_mobility, "_paths", lambda: one)
+    assert found_mobility.barrier_order().verdict == found_mobility.barrier_transfer().verdict == "not testable"
+    assert found_mobility.barrier_order().numbers == ()
+    monkeypatch.setattr(found_mobility, "_paths", lambda: replace(found, hops=()))
     assert found_mobility.barrier_order().verdict == found_mobility.barrier_transfer().verdict == "not yet tested"
 
 
@@ -131,17 +151,26 @@ def test_consecutive_hops_become_one_path_if_they_meet(folder):
                      images={m: images[::-1] for m, images in first.images.items()})
     first.profiles["DFT", "GAP"] = replace(first.profiles["GAP", "GAP"], label="DFT")
     everything = hop_paths.AllPaths((first, second), (), 3, {}, (), True)
-    (joined,) = hop_paths.traversals(everything)
+    (joined,) = hop_pairs.traversals(everything)
     assert joined.name == "hop-0 and hop-7"
     assert set(joined.profiles) == {(a, b) for a in LABELS for b in LABELS} | {("DFT", "GAP")}
     p, n = joined.profiles["ES-GAP", "GAP"], len(first.images["GAP"])
     assert len(p.energies) == len(joined.images["GAP"]) == 2 * n - 1
     assert (np.diff(p.coordinate) > 0).all()
     np.testing.assert_allclose(p.relative, p.relative[::-1])
+    assert p.bars is None
     assert p.relative.max() == pytest.approx(0.3, abs=2e-3)
     assert joined.profiles["DFT", "GAP"].coordinate[-1] == pytest.approx(p.coordinate[-1] / 2)
+    for h in (first, second):  # errors of the first end add to those behind it, at most
+        h.profiles["GAP", "GAP"] = replace(h.profiles["GAP", "GAP"], bars=np.linspace(0, 0.06, n))
+    bars = hop_pairs.traversals(everything)[0].profiles["GAP", "GAP"].bars
+    np.testing.assert_allclose(bars, np.linspace(0, 0.12, 2 * n - 1))
+    text = hop_summary.through_text(replace(everything, consecutive=(("hop-0", "hop-7"), ("hop-8", "hop-9")), failed=(
+        ("hop-9", "GAP", "the largest force is 0.7 eV/A after 400 steps, not 0.02: go on"), ("hop-5", "GAP", "same"))))
+    assert "hop-0 and hop-7 carry the ion 0.00 (GAP) and 0.00 (ES-GAP) of a lattice vector along b, not to" in text
+    assert text.endswith("no path of hop-9 with GAP: the largest force is 0.7 eV/A after 400 steps, not 0.02.")
     apart = replace(second, images={m: first.images[m] for m in first.images})  # begins where the first begins
-    assert hop_paths.traversals(replace(everything, hops=(first, apart))) == ()
+    assert hop_pairs.traversals(replace(everything, hops=(first, apart))) == ()
 
 
 def test_a_path_that_only_rises_is_no_barrier(folder):
@@ -149,15 +178,15 @@ def test_a_path_that_only_rises_is_no_barrier(folder):
     found = hop_paths.load_paths(folder)
     p = found.hops[0].profiles["GAP", "GAP"]
     found.hops[0].profiles["GAP", "GAP"] = replace(p, energies=np.arange(len(p.energies), dtype=float))
-    assert [h.name for h in hop_paths.both_paths(found)] == ["hop-1"]
-    assert "1 hop with paths" in hop_paths.summary(found)
+    assert [h.name for h in hop_pairs.both_paths(found)] == ["hop-1"]
+    assert "1 hop with paths" in hop_summary.summary(found)
 
 
 def test_without_paths_nothing_is_claimed(monkeypatch, tmp_path):
     monkeypatch.setattr(hop_paths, "FOLDER", str(tmp_path))
     nothing = hop_paths.stored()
     assert len(nothing) == 0
-    assert "not yet tested" in hop_paths.summary(nothing)
+    assert "not yet tested" in hop_summary.summary(nothing)
 
 
 def test_the_calmest_hop_of_a_kind_is_chosen(tmp_path):
@@ -167,7 +196,7 @@ def test_the_calmest_hop_of_a_kind_is_chosen(tmp_path):
     assert counted == sorted(counted, reverse=True)
     twice = next(hop for hop, kind in chosen if kind.forward + kind.backward == 2)
     assert twice.moved_with == ()  # the other one of that kind is correlated
-    table = hop_paths.hop_table(hops.find_hops(run), 2)
+    table = hop_summary.hop_table(hops.find_hops(run), 2)
     assert table.count("\n") == 3
 
 

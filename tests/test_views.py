@@ -169,6 +169,8 @@ def test_titles_are_escaped_and_nothing_is_fetched_from_elsewhere():
     (ps4(), {"title": None}, "`title` is None"),
     (ps4(), {"labels": ["a", "b"]}, "2 texts for 1 frames"),
     (ps4(), {"highlight": [6]}, "names atom 6; indices run from 0 to 5"),
+    (ps4(), {"groups": {"mine": ("#0072b2", [7])}}, "names atom 7; indices run from 0 to 5"),
+    (ps4(), {"arrows": np.zeros((2, 2, 3)), "arrow_colours": ["#0072b2"]}, "1 colours for 2 arrows; give each one"),
     (ps4(), {"density": Density(np.ones((2, 2, 2)), np.eye(3))}, "`density` has another cell"),
     (ps4(), {"density": peak((0, 0, 0)), "share": 0.999}, "`share` is 0.999"),
 ])
@@ -205,6 +207,29 @@ def test_view_draws_and_plays_from_a_file(tmp_path):
         assert [item.text for item in driver.find_elements(By.CSS_SELECTOR, "#legend li")] == [
             "Li (1)", "P (1)", "S (4)"]
         assert not driver.find_element(By.ID, "density").is_displayed()
+
+
+def test_groups_and_arrows_have_their_colours():
+    arrows = [[[0, 0, 0], [0, 0, 5]], [[0, 0, 0], [0, 5, 0]]]
+    data = data_of(views.structure(ps4(), "Two", arrows=arrows, arrow_colours=["#0072b2", "#cc79a7"],
+                                   groups={"moved": ("#0072b2", [5]), "also": ("#cc79a7", [1, 2])}))
+    assert data["arrows"] == [[*arrows[0], "#0072b2"], [*arrows[1], "#cc79a7"]]
+    assert data["tints"] == {"5": "#0072b2", "1": "#cc79a7", "2": "#cc79a7"}
+    assert (data["counts"], data["groups"]) == ({"P": 1, "S": 2}, [["moved", "#0072b2", 1], ["also", "#cc79a7", 2]])
+    assert data_of(views.structure(ps4(), "One", arrows=arrows))["arrows"] == arrows
+
+
+@pytest.mark.browser
+def test_a_group_is_drawn_and_named(tmp_path):
+    apart = Atoms("Li2", [[2, 3, 4], [5, 3, 4]], cell=CELL, pbc=True)
+    view = views.structure(apart, "Two", groups={"Li, green": ("#009e73", [0]), "Li, red": ("#d90000", [1])})
+    with opened(view, tmp_path) as driver:
+        picture = pixels(driver.find_element(By.ID, "view")).astype(int)
+        assert [item.text for item in driver.find_elements(By.CSS_SELECTOR, "#legend li")] == [
+            "Li, green (1)", "Li, red (1)"]
+        for colour in (1, 0):
+            others = picture[..., [k for k in range(3) if k != colour]].max(-1)
+            assert np.mean(picture[..., colour] - others > 30) > 0.001
 
 
 def blue(driver):

@@ -2,8 +2,8 @@
 
 Improved tangents (G. Henkelman, H. Jonsson, J. Chem. Phys. 113, 9978 (2000)) and climbing image (G. Henkelman,
 B. Uberuaga, H. Jonsson, J. Chem. Phys. 113, 9901 (2000)) by `ase.mep.NEB`. First guess: straight lines, made to keep
-distances by the image dependent pair potential (S. Smidstrup et al., J. Chem. Phys. 140, 214106 (2014)). The band is
-relaxed without, then with the climbing image, by L-BFGS.
+distances by the image dependent pair potential (S. Smidstrup et al., J. Chem. Phys. 140, 214106 (2014)), or a path that
+is known, such as that of another potential. The band is relaxed without, then with the climbing image, by L-BFGS.
 Positions are stored every few steps; a search that was killed goes on from there (L-BFGS begins anew), and ends within
 the force tolerance where it would have.
 Units: A, eV, eV/A.
@@ -16,14 +16,13 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.mep import NEB
 from ase.mep.neb import idpp_interpolate
 from ase.optimize import LBFGS
-from scipy.interpolate import CubicSpline
 from tqdm import tqdm
 
 from .dynamics import load_trajectory
 from .ends import check_ends
 from .hops import end_points
 from .models import load_model, model_path
-from .paths import Path, labelled_by, load_path, profile, reaction_coordinate, write_path
+from .paths import Path, labelled_by, load_path, moved, profile, respaced, write_path
 from .store import file_hash, only_writer, read_arrays, read_frames, read_record, structure_hash, write_arrays
 
 LONGEST = 0.1  # A, step of an atom
@@ -50,19 +49,21 @@ class NEBSettings:
 
 
 def find_path(start, end, calculator, settings=NEBSettings(), output=None, label="model", exchange=False,
-              max_steps=1000, store_every=5, progress=True, inputs=()):
+              max_steps=1000, store_every=5, progress=True, inputs=(), guess=None):
     """Relax both ends and find the path between them -> `paths.Path`.
 
     start, end: ASE Atoms, see `ends.check_ends`, also for `exchange`. label: name of the potential. output: path file
     to write (.xyz, see `paths`); what is finished is read, and what was begun goes on. max_steps: of each relaxation,
     positions are stored every `store_every` of them. inputs: files, such as that of the potential, that belong to the
-    search and whose hashes the record keeps.
+    search and whose hashes the record keeps. guess: images of a path to begin from, ends included; they are made as
+    many as `settings` asks for, and follow their ends where these relax.
     RuntimeError if the forces are not small enough after max_steps: the same call goes on.
     """
     check_ends(start, end, exchange)
     about = {"start": structure_hash(start), "end": structure_hash(end), "settings": _identity(settings),
-             "label": label, "made_from": sorted(map(file_hash, inputs))}
-    search = _Search(calculator, settings, label, max_steps, store_every, progress)
+             "label": label, "made_from": sorted(map(file_hash, inputs)),
+             **({} if guess is None else {"guess": [structure_hash(a) for a in guess]})}
+    search = _Search(calculator, settings, label, max_steps, store_every, progress, guess)
     if output is None:
         return search.run(start, end)
     output = FilePath(output)
@@ -74,7 +75,7 @@ def find_path(start, end, calculator, settings=NEBSettings(), output=None, label
             _same(output, read_record(output.with_suffix(".json")), about)
         else:
             path = search.run(start, end, output.stem)
-            write_path(output, path, inputs, **{k: about[k] for k in ("start", "end", "made_from")})
+            write_path(output, path, inputs, **{k: v for k, v in about.items() if k not in ("settings", "label")})
         search.file.unlink(missing_ok=True)
         return load_path(output)
 
@@ -118,13 +119,14 @@ class _Search:
     max_steps: int
     store_every: int
     progress: bool
+    guess: list | None = None  # images to begin from
     file: FilePath | None = None
     about: dict | None = None
 
     def run(self, start, end, name="path"):
         """-> `Path`. Stages: "ends" (only the ends are there), "band", "climb"; then more images, "band", ..."""
         stage, positions, history = self._resumed() or ("ends", [start.positions, end.positions], [])
-        images = [_moved(start, p) for p in positions]
+        images = [moved(start, p) for p in positions]
         if stage == "ends":
             images = self._first_guess(images)
             self._save("band", images, history)
@@ -143,7 +145,7 @@ class _Search:
             history.append((len(images) - 2, along.forward, along.reverse))
             if self._enough(history):
                 return Path(tuple(images), along, fmax, climbed, tuple(history), _identity(self.settings))
-            images, stage = _respaced(images, _next_number(history[-1][0])), "band"
+            images, stage = respaced(images, _next_number(history[-1][0])), "band"
             self._save(stage, images, history)
 
     def _enough(self, history):
@@ -165,6 +167,8 @@ class _Search:
         if apart.max() < SAME:
             raise ValueError(f"both ends relax into the same minimum, no atom is more than {apart.max():.2f} A apart: "
                              "there is no path to find; give other ends")
+        if self.guess is not None:
+            return _carried(respaced(self.guess, self.settings.images), ends)
         images = _straight(ends, self.settings.images)
         idpp_interpolate(NEB(images, method="improvedtangent"), traj=None, log=None, mic=True)
         return images
@@ -208,8 +212,8 @@ class _Search:
 
 def _same(path, record, about):
     for name, value in about.items():
-        if record[name] != value:
-            raise ValueError(f"{path} belongs to a search with {name} {record[name]}, not {value}: remove it, or "
+        if record.get(name) != value:
+            raise ValueError(f"{path} belongs to a search with {name} {record.get(name)}, not {value}: remove it, or "
                              "choose another output")
 
 
@@ -218,21 +222,15 @@ def _identity(settings):
     return {name: value for name, value in asdict(settings).items() if name != "most_images"}
 
 
-def _moved(atoms, positions):
-    copy = atoms.copy()
-    copy.positions[:] = positions
-    return copy
-
-
 def _straight(ends, n):
-    return [_moved(ends[0], p) for p in np.linspace(ends[0].positions, ends[1].positions, n + 2)]
+    return [moved(ends[0], p) for p in np.linspace(ends[0].positions, ends[1].positions, n + 2)]
 
 
-def _respaced(images, n):
-    """The same path (cubic in its length) by n images between the ends."""
-    s = reaction_coordinate(images)
-    curve = CubicSpline(s, [a.positions for a in images])
-    return [_moved(images[0], p) for p in curve(np.linspace(0, s[-1], n + 2))]
+def _carried(images, ends):
+    """Images between other ends: each is shifted by what the ends are apart, in proportion to how near they are."""
+    first, last = (b.positions - a.positions for a, b in zip((images[0], images[-1]), ends, strict=True))
+    return [moved(ends[0], a.positions + (1 - x) * first + x * last)
+            for a, x in zip(images, np.linspace(0, 1, len(images)), strict=True)]
 
 
 def _next_number(n):

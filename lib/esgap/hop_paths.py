@@ -1,7 +1,9 @@
 """python -m esgap paths: hops seen in MD, as minimum-energy paths of both models, each evaluated with the other.
 
 Hops are taken from trajectories as `hop_choice` says. Their end points go to `ends.xyz`; both models relax them and
-find the path between, `hop-0-gap.xyz`, ...; the record `paths.json` holds energies of both models on both paths, and
+find the path between, `hop-0-gap.xyz`, ... From the same end points of MD two models can relax into different minima;
+with `--from-other`, each also begins from the relaxed ends and the path of the other (`hop-0-gap-from-es-gap.xyz`),
+where `hop_pairs` finds that the two differ. The record `paths.json` holds energies of both models on all paths, and
 what could not be done, with the reason. `images.xyz` are all images, to be labelled:
     python -m esgap label data/runs/paths/images.xyz data/dft/path-images.xyz
 Units: A, eV.
@@ -16,15 +18,14 @@ from ase import Atoms
 from .barriers import NEBSettings, find_path
 from .committee_run import stored_committees
 from .hop_choice import SHORTEST, write_ends
+from .hop_pairs import asks_for_common
 from .models import LABELS, load_model, model_path
-from .paths import Profile, evaluate, labels_on, load_path
+from .paths import Profile, evaluate, labels_on, load_path, moved
 from .store import data_path, file_hash, only_writer, read_frames, read_record, write_frames, write_record
 from .structures import crystal
-from .training import standing
 
 FOLDER = "runs/paths"  # of the data
 DFT = "dft/path-images.xyz"
-JOINT = 0.1  # A between the ends of consecutive paths
 REASONS = (ValueError, RuntimeError)  # what a search says when there is no path
 
 
@@ -40,6 +41,12 @@ class HopPaths:
     profiles: dict = field(repr=False)  # {(label, path of): Profile}
     images: dict = field(repr=False)  # {path of: tuple of Atoms}
     after: str | None = None  # name of the hop that ends where this one begins, with the same ion
+    begun_from: str | None = None  # model whose minima and path both began from; None: each relaxed the ends of MD
+
+    @property
+    def title(self):
+        """Its name, and where both paths have begun if not from the ends of MD."""
+        return self.name if self.begun_from is None else f"{self.name}, both from {self.begun_from}"
 
     def barrier(self, label, path_of, way="forward"):
         """eV; way: "forward" or "reverse". KeyError if that potential was not evaluated there."""
@@ -63,58 +70,111 @@ class AllPaths:
     settings: dict
     sampled_by: tuple  # names of the trajectories
     has_dft: bool
+    from_other: tuple = ()  # `HopPaths` again, in which one model has begun from the path of the other
+    consecutive: tuple = ()  # (name, name) of hops of which the second begins where the first ends
 
     def __len__(self):
         return len(self.hops)
 
 
 def with_bars(profile, images, committees):
-    """The `Profile` with standard errors of its relative energies, if there is a committee of its potential."""
+    """The `Profile` with standard errors of its relative energies, and what each member says of its barriers, if there
+    is a committee of its potential."""
     if profile.label not in committees:
         return profile
     committee, scale = committees[profile.label]
     energies = committee.energies(images)
-    return replace(profile, bars=scale * (energies - energies[:, :1]).std(0, ddof=1))
+    barriers = energies[:, [profile.highest]] - energies[:, [0, -1]]  # (n_members, 2)
+    return replace(profile, bars=scale * (energies - energies[:, :1]).std(0, ddof=1),
+                   draws=scale * (barriers - barriers.mean(0)))
 
 
-def find_all(folder, models, settings=None, max_steps=500, progress=True, committees=None):
+def find_all(folder, models, settings=None, max_steps=500, progress=True, committees=None, from_other=False):
     """Paths of both models between the ends in `folder`, and the record of all -> dict of the record.
 
     models: {label: path of .npz}. committees: as of `stored_committees`. What is finished is read; what cannot be done
-    is told in the record.
+    is told in the record. from_other: where both models have a path and lead over other minima or saddle points, also
+    from that of the other model; then nothing else is searched for, and what the record says has failed it keeps.
     """
     folder, settings = Path(folder), settings or NEBSettings()
     ends = {a.info["name"]: a for a in read_frames(folder / "ends.xyz")}
-    calculators = {label: load_model(path) for label, path in models.items()}
     names = sorted({name.rsplit("-", 1)[0] for name in ends}, key=lambda name: int(name.split("-")[1]))
-    profiles, failed, images = [], [], []
-    for name in names:
-        for label, path in models.items():
-            output = folder / f"{name}-{label.lower()}.xyz"
-            try:
-                found = find_path(ends[f"{name}-start"], ends[f"{name}-end"], calculators[label], settings, output,
-                                  label, True, max_steps, progress=progress,
-                                  inputs=[path, Path(path).with_suffix(".json")])
-            except REASONS as error:
-                if "belongs to a search" in str(error):
-                    raise
-                failed.append((name, label, str(error)))
-                continue
-            images += [Atoms(a.symbols, a.positions, cell=a.cell, pbc=True, info={"name": a.info["name"]})
-                       for a in found.images]
-            for other, calculator in calculators.items():
-                p = found.profile if other == label else evaluate(found, calculator, other)
-                profiles.append({"hop": name, **asdict(with_bars(p, found.images, committees or {}))})
-    if images:
-        write_frames(folder / "images.xyz", images)
-    generations = {read_record(Path(path).with_suffix(".json")).get("generation") for path in models.values()}
-    record = {"profiles": profiles, "failed": failed, "settings": asdict(settings),
-              "generation": generations.pop() if len(generations) == 1 else None,
-              "committees": {label: {"members": len(committee), "scale": scale}
-                             for label, (committee, scale) in (committees or {}).items()},
-              "models": {label: file_hash(path) for label, path in models.items()}}
-    with only_writer(folder / "paths.json"):
-        return write_record(folder / "paths.json", record, [folder / "ends.xyz", *models.values()])
+    search = _Searches(folder, models, settings, max_steps, progress, committees or {})
+    if from_other and (folder / "paths.json").exists():
+        search.failed = [f for f in read_record(folder / "paths.json")["failed"] if " from " not in f[0]]
+    skipped = {(name, label) for name, label, _ in search.failed}
+    own = {name: {label: None if (name, label) in skipped else search.own(
+        name, label, ends[f"{name}-start"], ends[f"{name}-end"]) for label in models} for name in names}
+    for name, paths in own.items():
+        for label, other in (tuple(models), tuple(models)[::-1]):
+            wanted = (from_other and asks_for_common(*paths.values())) or (
+                folder / f"{stem(name, label, other)}.json").exists()
+            if wanted and paths[other]:
+                search.from_other(name, label, other, paths[other])
+    return search.write(folder / "ends.xyz")
+
+
+def stem(name, label, begun_from=None):
+    """Name of the file of one path, without ending. begun_from: whose path the search began from, if not its own."""
+    other = f"-from-{begun_from.lower()}" if begun_from not in (None, label) else ""
+    return f"{name}-{label.lower()}{other}"
+
+
+@dataclass
+class _Searches:
+    """Paths being found, each evaluated with both models, for one record."""
+
+    folder: Path
+    models: dict  # {label: path of .npz}
+    settings: NEBSettings
+    max_steps: int
+    progress: bool
+    committees: dict
+
+    def __post_init__(self):
+        self.calculators = {label: load_model(path) for label, path in self.models.items()}
+        self.profiles, self.failed, self.images = [], [], []
+
+    def own(self, name, label, start, end):
+        """The path of one model between ends from MD -> `paths.Path`, or None."""
+        return self._path(name, label, None, start, end)
+
+    def from_other(self, name, label, other, path):
+        """The path of `label` from the ends and images of the `Path` of `other` -> `paths.Path`, or None."""
+        start, *_, end = images = [moved(a, a.positions) for a in path.images]
+        return self._path(name, label, other, start, end, images)
+
+    def _path(self, name, label, other, start, end, guess=None):
+        file = self.models[label]
+        try:
+            found = find_path(start, end, self.calculators[label], self.settings,
+                              self.folder / f"{stem(name, label, other)}.xyz", label, True, self.max_steps,
+                              progress=self.progress, inputs=[file, Path(file).with_suffix(".json")], guess=guess)
+        except REASONS as error:
+            if "belongs to a search" in str(error):
+                raise
+            self.failed.append((name + (f" from {other}" if other else ""), label, str(error)))
+            return None
+        self.images += [Atoms(a.symbols, a.positions, cell=a.cell, pbc=True, info={"name": a.info["name"]})
+                        for a in found.images]
+        for whose, calculator in self.calculators.items():
+            p = found.profile if whose == label else evaluate(found, calculator, whose)
+            self.profiles.append({"hop": name, "begun_from": other,
+                                  **asdict(with_bars(p, found.images, self.committees))})
+        return found
+
+    def write(self, ends):
+        """Write `images.xyz` and the record -> dict of the record."""
+        if self.images:
+            write_frames(self.folder / "images.xyz", self.images)
+        generations = {read_record(Path(path).with_suffix(".json")).get("generation") for path in self.models.values()}
+        record = {"profiles": self.profiles, "failed": self.failed, "settings": asdict(self.settings),
+                  "generation": generations.pop() if len(generations) == 1 else None,
+                  "committees": {label: {"members": len(committee), "scale": scale}
+                                 for label, (committee, scale) in self.committees.items()},
+                  "models": {label: file_hash(path) for label, path in self.models.items()}}
+        with only_writer(self.folder / "paths.json"):
+            return write_record(self.folder / "paths.json", record, [ends, *self.models.values()])
 
 
 def load_paths(folder=None):
@@ -124,26 +184,49 @@ def load_paths(folder=None):
     folder = data_path(FOLDER) if folder is None else Path(folder)
     record, ends = read_record(folder / "paths.json"), {a.info["name"]: a for a in read_frames(folder / "ends.xyz")}
     dft = read_frames(data_path(DFT)) if data_path(DFT).exists() else []
-    hops, has_dft = [], False
+    hops, from_other = [], []
     for name in dict.fromkeys(p["hop"] for p in record["profiles"]):
-        profiles, images, info = {}, {}, ends[f"{name}-start"].info
-        for p in record["profiles"]:
-            if p["hop"] == name:
-                arrays = (np.array(p[x]) for x in ("coordinate", "energies", "slopes"))
-                bars = np.array(p["bars"]) if p.get("bars") else None
-                profiles[p["label"], p["path_of"]] = Profile(*arrays, p["label"], p["path_of"], bars)
-        for label in {path_of for _, path_of in profiles}:
-            path = load_path(folder / f"{name}-{label.lower()}.xyz")
-            images[label] = path.images
-            if dft:
-                with contextlib.suppress(ValueError):  # labels of other images, such as those of earlier models
-                    profiles["DFT", label], has_dft = labels_on(path, dft), True
-        with_it = info["moved_with"]
-        with_it = () if with_it == "none" else tuple(int(k) for k in str(with_it).split("+"))
-        hops.append(HopPaths(name, int(info["ion"]), float(info["length"]), tuple(map(float, info["along"])), with_it,
-                             profiles, images, None if info.get("after", "none") == "none" else info["after"]))
+        info, of_hop = ends[f"{name}-start"].info, [p for p in record["profiles"] if p["hop"] == name]
+        own = [p for p in of_hop if not p.get("begun_from")]
+        if own:
+            hops.append(_hop(name, info, own, folder, dft))
+        for model in LABELS.values():
+            begun = [p for p in of_hop if p.get("begun_from") == model]
+            if begun and (of_model := [p for p in own if p["path_of"] == model]):
+                from_other.append(replace(_hop(name, info, of_model + begun, folder, dft), begun_from=model))
+    has_dft = any(label == "DFT" for h in (*hops, *from_other) for label, _ in h.profiles)
     return AllPaths(tuple(hops), tuple(map(tuple, record["failed"])), record["generation"], record["settings"],
-                    tuple(dict.fromkeys(a.info["sampled_by"] for a in ends.values())), has_dft)
+                    tuple(dict.fromkeys(a.info["sampled_by"] for a in ends.values())), has_dft, tuple(from_other),
+                    tuple((a.info["after"], name.removesuffix("-start")) for name, a in ends.items()
+                          if name.endswith("-start") and a.info.get("after", "none") != "none"))
+
+
+def _hop(name, info, records, folder, dft):
+    """`HopPaths` of one path of each model. info: of the first end; records: of `Profile`s, as stored."""
+    profiles, images = {}, {}
+    for p in records:
+        arrays = (np.array(p[x]) for x in ("coordinate", "energies", "slopes"))
+        bars, draws = (np.array(p[x]) if p.get(x) else None for x in ("bars", "draws"))
+        profiles[p["label"], p["path_of"]] = Profile(*arrays, p["label"], p["path_of"], bars, draws)
+        path_of, file = p["path_of"], stem(name, p["path_of"], p.get("begun_from"))
+        if path_of not in images:
+            path = load_path(folder / f"{file}.xyz")
+            images[path_of] = path.images
+            with contextlib.suppress(ValueError):  # no labels, or of other images, such as those of earlier models
+                profiles["DFT", path_of] = labels_on(path, dft)
+    with_it = info["moved_with"]
+    with_it = () if with_it == "none" else tuple(int(k) for k in str(with_it).split("+"))
+    return HopPaths(name, int(info["ion"]), float(info["length"]), tuple(map(float, info["along"])), with_it,
+                    profiles, images, None if info.get("after", "none") == "none" else info["after"])
+
+
+def found_now(hop, model, images=5, fmax=0.05, max_steps=300):
+    """The path of one model for a `HopPaths` once more, from straight lines between its relaxed ends and with products
+    in single precision: seconds to a minute -> `paths.Path`, labelled "now"."""
+    start, end = (moved(hop.images[model][k], hop.images[model][k].positions) for k in (0, -1))
+    name = next(name for name, label in LABELS.items() if label == model)
+    return find_path(start, end, load_model(name, dtype=np.float32), NEBSettings(images, fmax), label="now",
+                     exchange=True, max_steps=max_steps, progress=False)
 
 
 def stored():
@@ -152,109 +235,6 @@ def stored():
         return load_paths()
     except FileNotFoundError:
         return AllPaths((), (), None, {}, (), False)
-
-
-def summary(found):
-    """Markdown: what the paths of `AllPaths` say about the paper's two statements, or that there are none yet."""
-    hops = both_paths(found)
-    if not hops:
-        return (f"There is no hop yet of which both potentials have a path over a saddle point ({len(found)} with "
-                f"paths whose highest point is an end, {len(found.failed)} failed searches): the statements on "
-                "barriers are *not yet tested*. `python -m esgap paths` goes on with other hops.")
-    own = {m: np.array([h.barrier(m, m) for h in hops]) for m in LABELS.values()}
-    change = {m: np.mean([abs(h.barrier(m, other) - h.barrier(m, m)) for h in hops])
-              for m, other in (("GAP", "ES-GAP"), ("ES-GAP", "GAP"))}
-    less = 1e3 * (own["ES-GAP"] - own["GAP"])
-    bar = f" ± {less.std(ddof=1) / np.sqrt(len(less)):.0f}" if len(less) > 1 else ""
-    beside = np.mean([len(h.displaced(m)) for h in hops for m in h.images])
-    between = sorted({len(images) - 2 for h in hops for images in h.images.values()})
-    number = f"{between[0]} to {between[-1]}" if len(between) > 1 else f"{between[0]}"
-    enough = ""
-    if tolerance := found.settings.get("tolerance"):
-        enough = f" (fewer give the same barriers to {1e3 * tolerance:.0f} meV)"
-    where = "unknown" if found.generation is None else standing(found.generation, data_path("training"))
-    return (f"With potentials of generation {where}: {len(hops)} hop{'s' * (len(hops) > 1)} with paths of "
-            f"both in a cell of {len(hops[0].images['GAP'][0])} atoms, {number} images between the ends{enough}, "
-            f"forces below {found.settings['fmax']} eV/Å ({len(found.failed)} searches have failed):\n\n"
-            f"- **Either path.** On the path of the other, barriers change by {1e3 * change['GAP']:.0f} (GAP) and "
-            f"{1e3 * change['ES-GAP']:.0f} meV (ES-GAP) on average.\n"
-            f"- **Order.** Mean barriers are {own['GAP'].mean():.3f} (GAP) and {own['ES-GAP'].mean():.3f} eV (ES-GAP); "
-            f"ES-GAP less GAP {less.mean():+.0f}{bar} meV. {_beside_dft(hops)}\n"
-            f"- **Correlated motion.** Along a path {beside:.1f} other ions move by 0.5 Å or more, on average.")
-
-
-def _beside_dft(hops):
-    """Sentence on barriers of DFT less those of the models, each on its own path."""
-    parts = []
-    for m in LABELS.values():
-        less = [1e3 * (h.barrier("DFT", m) - h.barrier(m, m)) for h in hops if ("DFT", m) in h.profiles]
-        if less:
-            bar = f" ± {np.std(less, ddof=1) / np.sqrt(len(less)):.0f}" if len(less) > 1 else ""
-            parts.append(f"less {m} {np.mean(less):+.0f}{bar} meV ({len(less)} hop{'s' * (len(less) > 1)}"
-                         f"{'' if bar else ', so no error bar'})")
-    return f"DFT on the same images: {', '.join(parts)}." if parts else "DFT on the images has not been computed yet."
-
-
-def both_paths(found):
-    """Hops of `AllPaths` of which both models have a path over a saddle point, the lowest barrier first -> tuple of
-    `HopPaths`. A path whose highest point is an end tells which end is lower, not how high a barrier is."""
-    both = [h for h in found.hops if set(h.images) == set(LABELS.values())
-            and all(0 < h.profiles[m, m].highest < len(h.images[m]) - 1 for m in h.images)]
-    return tuple(sorted(both, key=lambda h: min(h.barrier(m, m) for m in h.images)))
-
-
-def traversals(found):
-    """Consecutive hops of `AllPaths` as one path each, of those models that have both -> tuple of `HopPaths`.
-
-    Energies of DFT that are there for the first hop alone stay its own.
-    """
-    by_name, out = {h.name: h for h in found.hops}, []
-    for second in found.hops:
-        first = by_name.get(second.after)
-        if first and (keys := [key for key in first.profiles if _meet(first, second, key)]):
-            profiles = {key: _one_after_the_other(first.profiles[key], second.profiles[key]) for key in keys}
-            images = {of: first.images[of] + second.images[of][1:] for _, of in keys}
-            profiles |= {("DFT", of): first.profiles["DFT", of] for of in images
-                         if ("DFT", of) in first.profiles and ("DFT", of) not in profiles}
-            out.append(replace(first, name=f"{first.name} and {second.name}", length=first.length + second.length,
-                               along=tuple(np.add(first.along, second.along)), profiles=profiles, images=images))
-    return tuple(out)
-
-
-def _meet(first, second, key):
-    """Whether the second path begins where the first ends, in the minimum that both have relaxed to."""
-    path_of = key[1]
-    if key not in second.profiles or path_of not in second.images:
-        return False
-    apart = second.images[path_of][0].positions - first.images[path_of][-1].positions
-    return float(np.linalg.norm(apart, axis=1).max()) < JOINT
-
-
-def _one_after_the_other(a, b):
-    coordinate = np.concatenate([a.coordinate, a.coordinate[-1] + b.coordinate[1:]])
-    return replace(a, coordinate=coordinate, energies=np.concatenate([a.energies, b.energies[1:]]),
-                   slopes=np.concatenate([a.slopes, b.slopes[1:]]), bars=None)
-
-
-def hop_table(found, n=10):
-    """Markdown table of the n most frequent kinds of hops of `hops.Hops`."""
-    rows = ["| sites | length (Å) | along a, b, c (Å) | forth | back | duration (fs) | with others (%) |",
-            "|:--|--:|:--|--:|--:|--:|--:|"]
-    for k in found.table()[:n]:
-        along = ", ".join(f"{x:+.1f}" for x in k.along)
-        rows.append(f"| {k.start} → {k.end} | {k.length:.2f} | {along} | {k.forward} | {k.backward} | "
-                    f"{k.duration:.0f} | {100 * k.together:.0f} |")
-    return "\n".join(rows)
-
-
-def barrier_table(hops):
-    """Markdown table of barriers (forward and reverse, eV) of every potential on either path."""
-    rows = ["| hop | path of | Å | energies of | forward (eV) | reverse (eV) |", "|:--|:--|--:|:--|--:|--:|"]
-    for h in hops:
-        rows += [f"| {h.name} | {path_of} | {p.coordinate[-1]:.1f} | {label} | {p.forward:.3f}"
-                 f"{'' if p.bars is None else f' ± {p.forward_error:.3f}'} | {p.reverse:.3f} |"
-                 for (label, path_of), p in sorted(h.profiles.items(), key=lambda item: item[0][::-1])]
-    return "\n".join(rows)
 
 
 def add_paths_arguments(parser):
@@ -271,6 +251,8 @@ def add_paths_arguments(parser):
     parser.add_argument("--fmax", type=float, default=NEBSettings.fmax, help="eV/A, force left (default 0.02)")
     parser.add_argument("--tolerance", type=float, help="eV, more images until barriers change by less")
     parser.add_argument("--max-steps", type=int, default=500, help="of each relaxation (default 500)")
+    parser.add_argument("--from-other", action="store_true", help="of hops on which the models differ, begin from the "
+                        "relaxed ends and the path of the other model; searches that have failed are not repeated")
     parser.add_argument("--folder", help="where paths are kept (default data/runs/paths)")
     parser.add_argument("--replace", action="store_true", help="find the paths anew, e.g. with other models")
 
@@ -291,9 +273,9 @@ def paths_command(args):
                    through=args.through and crystal().cell["abc".index(args.through)])
     models = {label: str(model_path(name)) for name, label in zip(args.models, LABELS.values(), strict=True)}
     find_all(folder, models, NEBSettings(args.images, args.fmax, tolerance=args.tolerance), args.max_steps,
-             committees=stored_committees(models))
+             committees=stored_committees(models), from_other=args.from_other)
     found = load_paths(folder)
-    print(*(p for h in found.hops for p in h.profiles.values()), sep="\n")
+    print(*(p for h in (*found.hops, *found.from_other) for p in h.profiles.values()), sep="\n")
     for name, label, reason in found.failed:
         print(f"{name}, {label}: {reason}")
     return 0 if len(found) else 1

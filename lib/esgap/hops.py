@@ -20,6 +20,8 @@ from .sites import Sites, find_sites, locate
 from .store import only_writer, write_record
 from .transport import in_frame_of
 
+ENOUGH = 1000  # frames, evenly spaced, tell where sites are: what lies between tells when ions hop
+
 
 @dataclass(frozen=True)
 class HopSettings:
@@ -146,7 +148,7 @@ def hops_of_paths(paths, ions, time, cell, settings=HopSettings()):
     """The same from the paths (n_frames, n_ions, 3) in A of `ions` (indices) in the frame of the framework."""
     s = settings
     _check_resolution(time, s.residence)
-    sites = find_sites(paths, cell, s.radius, s.separation, s.smoothing, s.least)
+    sites = find_sites(paths[::max(1, len(paths) // ENOUGH)], cell, s.radius, s.separation, s.smoothing, s.least)
     site, image = locate(paths, sites, s.radius)
     hops, undecided = [], 0
     for n, ion in enumerate(ions):

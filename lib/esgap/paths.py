@@ -28,6 +28,7 @@ class Profile:
     label: str  # whose energies
     path_of: str  # whose path
     bars: np.ndarray | None = None  # (n,) eV, standard errors of `relative` from a committee, if there is one
+    draws: np.ndarray | None = None  # (n, 2) eV, what members of the committee say of `forward`, `reverse`, less mean
 
     @property
     def relative(self):
@@ -53,6 +54,12 @@ class Profile:
     def reverse(self):
         """eV"""
         return float(self.energies.max() - self.energies[-1])
+
+    def error(self, way):
+        """eV, standard error of the barrier `way`, "forward" or "reverse"; nan if it is not known"""
+        if way == "forward":
+            return self.forward_error
+        return float("nan") if self.draws is None else float(self.draws[:, 1].std(ddof=1))
 
     @property
     def minima(self):
@@ -99,6 +106,20 @@ def reaction_coordinate(images):
     """Length of the path (n,) in A from the first image to each."""
     positions = np.array([a.positions for a in images])
     return np.append(0.0, np.cumsum(np.linalg.norm(np.diff(positions, axis=0), axis=(1, 2))))
+
+
+def moved(atoms, positions):
+    """Copy of atoms, without results, at other positions (n, 3)."""
+    copy = atoms.copy()
+    copy.positions[:] = positions
+    return copy
+
+
+def respaced(images, n):
+    """The same path (cubic in its length) by n images between its ends -> list of Atoms without results."""
+    s = reaction_coordinate(images)
+    curve = CubicSpline(s, [a.positions for a in images])
+    return [moved(images[0], p) for p in curve(np.linspace(0, s[-1], n + 2))]
 
 
 def profile(images, label, path_of):

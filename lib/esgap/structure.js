@@ -1,5 +1,6 @@
 // A structure on the page's canvas, element "view", with NGL; shared by the pages of views.py and picker.py.
-// `data` describes it: symbols, colours and radii by element, cell or null, bonds, tetrahedra, highlight, arrows, density or null; x its positions.
+// `data` describes it: symbols, colours and radii by element, cell or null, bonds, tetrahedra, highlight, arrows, density or null,
+// tints (colours of single atoms) if there are any; x its positions.
 const element = id => document.getElementById(id);
 
 // Pages lie at different depths; Sphinx says on each where its root is. The base URL of a srcdoc page is its parent's.
@@ -46,7 +47,7 @@ function normals(x) {
 // Each part: a buffer, what to hand to it when the frame changes, and how it looks.
 function makeParts(data, x) {
   const parts = {}, everyAtom = data.symbols.map((_, i) => i);
-  const tint = i => rgb(data.colours[data.symbols[i]]);
+  const tint = i => rgb((data.tints || {})[i] || data.colours[data.symbols[i]]);
   const radius = i => data.radii[data.symbols[i]];
   const add = (name, buffer, update, look = {}) => { parts[name] = {buffer, update, look}; };
   const atoms = {position: x.slice(), color: repeat(everyAtom, tint), radius: repeat(everyAtom, radius)};

@@ -13,7 +13,7 @@ import html
 import io
 import json
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 
@@ -36,7 +36,8 @@ class StructureView:
     """A structure or trajectory that shows itself; made by `structure`.
 
     `frames` are ASE Atoms as drawn (whole units, continuous paths), `page` the offline HTML document, `widget` the
-    live nglview widget (made on first use), `density` the one drawn over them, if any, as its surface at `level`.
+    live nglview widget (made on first use), `density` the one drawn over them, if any, as its surface at `level`,
+    `tints` the colours of atoms in groups.
     """
 
     frames: tuple
@@ -46,6 +47,7 @@ class StructureView:
     page: str
     density: object = None
     level: float | None = None  # 1/A^3
+    tints: dict = field(default_factory=dict)  # {index: "#rrggbb"}
 
     @property
     def html(self):
@@ -62,8 +64,13 @@ class StructureView:
 
         view = nglview.show_asetraj(list(self.frames), default=False)
         view.layout.height = f"{self.height}px"
+        rest = f" and not @{','.join(map(str, self.tints))}" if self.tints else ""
         for symbol in sorted(set(self.frames[0].symbols)):
-            view.add_representation("spacefill", selection=f"_{symbol}", radius=radius(symbol), color=colour(symbol))
+            view.add_representation("spacefill", selection=f"_{symbol}{rest}", radius=radius(symbol),
+                                    color=colour(symbol))
+        for i, tint in self.tints.items():
+            view.add_representation("spacefill", selection=f"@{i}", color=tint,
+                                    radius=radius(self.frames[0].symbols[i]))
         view.add_representation("licorice", selection="_P or _S", radius=0.12, color="element")
         view.add_unitcell()
         if self.density is not None:
@@ -83,23 +90,28 @@ class StructureView:
         return f"StructureView({self.title!r}: {first.get_chemical_formula()}, {len(self.frames)} frame(s))"
 
 
-def structure(frames, title, caption=None, *, labels=None, polyhedra=True, whole=True, arrows=(), highlight=(),
-              density=None, share=0.9, height=420):
+def structure(frames, title, caption=None, *, labels=None, polyhedra=True, whole=True, arrows=(), arrow_colours=(),
+              highlight=(), groups=None, density=None, share=0.9, height=420):
     """Show `frames`, one ASE Atoms or a list of them, to turn and to play.
 
     title: names the view for screen readers; caption: the sentence below it; labels: one text per frame beside the
     slider, e.g. times; polyhedra: translucent tetrahedra around P, in every frame (a button switches them);
     whole: put PS4 and P2S7 units together and other atoms into the cell, False leaves positions as given;
-    arrows: (n, 2, 3) start and end points in A; highlight: indices of atoms that get a halo; density: a
-    `density.Density` in the same cell, drawn as the translucent surface that encloses `share` of it (a button switches
-    it, offline a slider changes the share); height in pixels.
+    arrows: (n, 2, 3) start and end points in A; arrow_colours: "#rrggbb" of each, black without; highlight: indices of
+    atoms that get a halo; groups: {name: ("#rrggbb", indices)} of atoms with a colour and a name of their own;
+    density: a `density.Density` in the same cell, drawn as the translucent surface that encloses `share` of it (a
+    button switches it, offline a slider changes the share); height in pixels.
 
     >>> from ase.build import bulk
     >>> structure(bulk("LiH", "rocksalt", a=4.08), title="Rock salt")
     StructureView('Rock salt': HLi, 1 frame(s))
     """
     frames = [frames] if hasattr(frames, "positions") else list(frames)
-    _check(frames, title, labels, highlight)
+    tints = {int(i): tint for tint, members in (groups or {}).values() for i in members}
+    _check(frames, title, labels, [*highlight, *tints])
+    arrows = np.reshape(arrows, (-1, 2, 3)).tolist()
+    if arrow_colours and len(arrow_colours) != len(arrows):
+        raise ValueError(f"`arrow_colours` has {len(arrow_colours)} colours for {len(arrows)} arrows; give each one")
     first = frames[0]
     positions, bonds = whole_units(first) if whole else (first.positions.copy(), _bonds_inside(first))
     paths = _continuous(frames, positions)  # (n_frames, n_atoms, 3)
@@ -108,20 +120,22 @@ def structure(frames, title, caption=None, *, labels=None, polyhedra=True, whole
         "symbols": list(first.symbols),
         "colours": {s: colour(s) for s in set(first.symbols)},
         "radii": {s: radius(s) for s in set(first.symbols)},
-        "counts": Counter(first.symbols),
+        "counts": Counter(s for i, s in enumerate(first.symbols) if i not in tints),
+        "groups": [[name, tint, len(members)] for name, (tint, members) in (groups or {}).items()],
         "cell": first.cell.tolist() if first.cell.rank == 3 else None,
         "positions": packed(paths),
         "labels": [str(text) for text in labels] if labels is not None else [],
         "bonds": bonds.tolist(),
         "tetrahedra": _tetrahedra(first.symbols, bonds),
         "polyhedra": bool(polyhedra),
-        "arrows": np.reshape(arrows, (-1, 2, 3)).tolist(),
+        "arrows": [[*ends, c] for ends, c in zip(arrows, arrow_colours, strict=True)] if arrow_colours else arrows,
+        "tints": tints,
         "highlight": [int(i) for i in highlight],
         "density": _surface(density, first, share) if density is not None else None,
     }
     shown = tuple(_at(frame, x) for frame, x in zip(frames, paths, strict=True))
     return StructureView(shown, title, caption or "", height, offline_page("view.html", title, data), density,
-                         None if density is None else float(density.level(share)))
+                         None if density is None else float(density.level(share)), tints)
 
 
 def whole_units(atoms):
@@ -172,7 +186,7 @@ def _check(frames, title, labels, highlight):
         raise ValueError(f"`labels` has {len(labels)} texts for {len(frames)} frames; give one per frame")
     wrong = [i for i in highlight if not 0 <= i < len(first)]
     if wrong:
-        raise ValueError(f"`highlight` names atom {wrong[0]}; indices run from 0 to {len(first) - 1}")
+        raise ValueError(f"`highlight` or `groups` names atom {wrong[0]}; indices run from 0 to {len(first) - 1}")
 
 
 def _bonds(atoms):
