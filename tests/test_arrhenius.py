@@ -75,3 +75,22 @@ def test_a_single_run_is_no_surer_than_runs_scatter_elsewhere(monkeypatch):
     relative = found.error / found.sigma
     np.testing.assert_allclose(relative[[0, 1, 3]], 0.6, atol=0.1)  # that of 0.2, 0.5, 0.8
     assert relative[2] >= relative[0] / np.sqrt(3) * (1 - 1e-9)
+
+
+def test_runs_without_thermostat_are_beside_the_line(monkeypatch):
+    """GAP's free runs conduct as its line says, those of ES-GAP by half."""
+    d = {t: 0.5 * exact(0.2, t) * t / exact(0.2, 800.0) / 800 for t in (*T, 650.0)}
+
+    def runs(temperature, folder=None):
+        return {m: [replace(walk(10 * k + seed, (d[temperature],) * 3), temperature=temperature) for seed in range(3)]
+                for k, m in enumerate(("GAP", "ES-GAP"))}
+
+    free = [replace(walk(seed, (d[650.0] * (0.5 if m == "ES-GAP" else 1),) * 3), model=m, temperature=650.0)
+            for seed, m in enumerate(("GAP", "ES-GAP", "GAP", "ES-GAP"), 50)]
+    monkeypatch.setattr(arrhenius.mobility, "load_runs", runs)
+    monkeypatch.setattr(arrhenius.mobility, "runs_without_thermostat", lambda folder=None: free)
+    found = arrhenius.without_thermostat(arrhenius.stored())
+    for model, expected in (("GAP", 1.0), ("ES-GAP", 0.5)):
+        factor, error = found[model]
+        assert abs(factor - expected) < 4 * error
+        assert error < 0.3

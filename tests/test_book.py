@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from axe_core_python.selenium import Axe
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -134,6 +135,49 @@ def test_keyboard_reaches_views_and_turns_pages(driver, site):
     assert "iframe" in kinds or not driver.find_elements(By.TAG_NAME, "iframe")
     ActionChains(driver).send_keys(Keys.ENTER).perform()
     WebDriverWait(driver, 10).until(lambda d: d.current_url.split("#")[0] == target)
+
+
+def test_search_finds_what_is_there_and_nothing_else(driver, site):
+    results = "return [...document.querySelectorAll('#search-results li a')].map(a => a.href)"
+    opened(driver, f"{site}/search.html?q=Madelung")
+    WebDriverWait(driver, 20).until(
+        lambda d: any("01-electrostatic-baseline" in url for url in d.execute_script(results)))
+    opened(driver, f"{site}/search.html?q=Brontosaurus")
+    WebDriverWait(driver, 20).until(lambda d: "did not match any" in d.find_element(By.ID, "search-results").text)
+    assert driver.execute_script(results) == []
+
+
+def test_the_button_for_the_theme_goes_round(driver, site):
+    opened(driver, f"{site}/{CHAPTERS[0]}")
+    look = "return [document.documentElement.dataset.theme, getComputedStyle(document.body).backgroundColor]"
+    (button, *_) = [b for b in driver.find_elements(By.CSS_SELECTOR, "button.theme-switch-button") if b.is_displayed()]
+    seen = []
+    for _ in range(3):  # light, dark, as the system has it
+        button.click()
+        seen.append(tuple(driver.execute_script(look)))
+    assert {theme for theme, _ in seen} == {"light", "dark"}
+    assert len({colour for _, colour in seen}) == 2
+
+
+def test_citations_tell_what_they_cite():
+    require(CHAPTERS, "no built book: make book")
+    found = [(page, tag) for page in CHAPTERS for span in re.findall(
+        r'<span class="bibtex-citation".*?</span>', (HTML / page).read_text(encoding="utf-8"), re.DOTALL)
+        for tag in re.findall(r"<a [^>]*>", span)]
+    assert len(found) >= 10
+    assert [entry for entry in found if not re.search(r'title="[^"]{20,}, (18|19|20)\d\d[^"]*"', entry[1])] == []
+
+
+def test_every_chapter_can_be_opened_in_binder():
+    """Of the address that `_config.yml` gives the repository, notebooks are where the button looks for them."""
+    require(CHAPTERS, "no built book: make book")
+    root = HTML.parents[1]
+    address = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+    start = address.replace("https://github.com/", "https://mybinder.org/v2/gh/") + "/main?urlpath=lab/tree/"
+    for notebook in sorted((root / "chapters").glob("*.ipynb")):
+        page = (HTML / "chapters" / f"{notebook.stem}.html").read_text(encoding="utf-8")
+        (target,) = set(re.findall(rf'href="{re.escape(start)}([^"]+)"', page))
+        assert (root / target).resolve() == notebook.resolve()
 
 
 def test_the_book_holds_a_trajectory():

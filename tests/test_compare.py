@@ -1,14 +1,17 @@
 """Records computed again beside the stored ones."""
 import json
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from esgap import compare, data_path
-from esgap.__main__ import main
+from esgap import compare, data_path, recompute
+from esgap.__main__ import main, parsed
 
 ROOT = Path(__file__).parents[1]
+PARTS = re.findall(r"^reproduce-(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_a_record_does_not_differ_from_itself():
@@ -59,11 +62,50 @@ def test_command(tmp_path, capsys):
         assert "no file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("part", ["charges", "settings", "training"])
-def test_reproduction_writes_nothing_into_data(part):
-    """What `make` would do: outputs lie below _build/reproduced."""
+def recipe(part):
+    """Commands of esgap that `make` would give for one part, without `python -m esgap`."""
     made = subprocess.run(["make", "--dry-run", f"reproduce-{part}", "PIP=true"], cwd=ROOT, capture_output=True,
                           text=True, check=True).stdout
-    assert "data/" in made
-    commands = [line for line in made.splitlines() if "-m esgap" in line and " compare " not in line]
-    assert all("_build/reproduced" in line for line in commands)
+    made = re.sub(r"\$\(\(.*?\)\)", "5", made).replace("$model", "gap").replace("\\\n", " ")
+    commands = [line.split("-m esgap ")[1] for line in made.splitlines() if "-m esgap" in line]
+    return [shlex.split(re.split(r"\|\||;|#", command)[0]) for command in commands]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_reproduction_writes_nothing_into_data(part):
+    """What `make` would do can be given, outputs lie below _build/reproduced, and what is compared is stored."""
+    commands = recipe(part)
+    assert {"recompute", "compare"} & {words[0] for words in commands}
+    for words in commands:
+        args = parsed(words)
+        assert any(word.startswith("_build/reproduced") for word in words)
+        stored = {"recompute": lambda a: a.stored, "compare": lambda a: [a.stored]}.get(words[0], lambda a: [])(args)
+        for path in stored:
+            compare.read_any(ROOT / path)
+            if words[0] == "recompute":
+                assert recompute.again(ROOT / path, args.to)
+
+
+def test_parts_of_hours_are_not_among_those_of_minutes():
+    made = subprocess.run(["make", "--dry-run", "reproduce", "PIP=true"], cwd=ROOT, capture_output=True, text=True,
+                          check=True).stdout
+    assert all(f"recompute --to _build/reproduced data/runs/{name}" not in made
+               for name in ("mobility", "frenkel-gap.json", "paths"))
+    assert "esgap label" not in made
+    assert "data/dft" not in made
+
+
+def test_the_readme_says_how_long_each_part_takes():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `reproduce-(\w+)` \|", readme, re.MULTILINE)) == sorted(PARTS)
+
+
+def test_labels_and_runs_can_be_compared():
+    labels = compare.read_any(data_path("dft/li2s.xyz"))
+    assert labels.keys() == {"energy", "forces"}
+    assert len(labels["energy"]) == len(labels["forces"]) == 24
+    runs = compare.read_any(data_path("runs/mobility"))
+    assert runs.keys() == {"GAP", "ES-GAP"}
+    assert all(r["runs"] > 3 and r["nernst_einstein"]["value"] > r["nernst_einstein"]["error"] > 0
+               for r in runs.values())
+    assert "profiles" in compare.read_any(data_path("runs/paths"))

@@ -95,6 +95,29 @@ def test_length_to_tell():
         conductivity.length_to_tell((0.3, 0.4), 100.0, (1.0, 1.0))
 
 
+def test_the_estimator_that_is_chosen(runs):
+    tracer, collective = (conductivity.conductivities(runs, estimator=e) for e in conductivity.ESTIMATORS)
+    assert tracer.chosen == tracer.nernst_einstein == collective.nernst_einstein
+    assert collective.chosen == collective.collective
+    assert collective.relative == pytest.approx(collective.collective[1] / collective.collective[0])
+    assert conductivity.against_length(runs, (10, 40), estimator="collective")[-1].chosen == collective.chosen
+    with pytest.raises(ValueError, match="estimator is 'ols'; choose one of tracer, collective"):
+        conductivity.conductivities(runs, estimator="ols")
+
+
+def test_deviations_at_a_length_are_those_of_simulated_experiments():
+    """Others count hops of half and of a quarter of our conductivity, in runs of another length: how far apart are
+    their two results, in units of how they scatter from one experiment to the next?"""
+    one = conductivity.Conductivities("GAP", (1000.0, 100.0), (1.0, 1.0), (), 50.0, 2)  # 100 events in 100 ps
+    values, length = (500.0, 250.0), 800.0
+    found = conductivity.deviations_at((one, one), values, length)
+    rng = np.random.default_rng(0)
+    events = [100 * v / 1000 * length / 100 for v in values]  # 400 and 200
+    logs = [np.log(rng.poisson(n, 20000) / n * v) for n, v in zip(events, values, strict=True)]
+    assert found == pytest.approx(np.log(2) / np.std(logs[0] - logs[1]), rel=0.02)
+    assert conductivity.deviations_at((one, one), values, 4 * length) == pytest.approx(2 * found)
+
+
 def test_extrapolation_undoes_itself():
     (first, *_) = literature("conductivity")
     hot = conductivity.extrapolated(first["sigma"], first["activation_energy"], 800.0)

@@ -1,4 +1,5 @@
 """pyproject.toml, the lock files and environment.yml name one environment."""
+import os
 import re
 import shutil
 import subprocess
@@ -64,9 +65,70 @@ def test_everything_declared_imports():
     subprocess.run([sys.executable, "-c", "import " + ", ".join(["esgap", *modules])], check=True)
 
 
+def test_binder_gets_make_from_debian():
+    """apt.txt is a list of names of Debian packages, without versions or comments; chapters need none of them."""
+    names = (ROOT / "apt.txt").read_text().split("\n")
+    assert names.pop() == ""
+    assert names == ["make"]
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", name) for name in names)
+
+
+def test_the_repository_has_one_address():
+    """A notebook opened in Binder, a reader's issue and a citation lead to the same place."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert config["url"] == citation["repository-code"]
+    assert re.fullmatch(r"https://github\.com/[\w-]+/[\w-]+", config["url"])
+    assert config["branch"] == "main"
+
+
+@pytest.mark.parametrize(("left", "repository", "status"), [("", True, 0), ("left.txt", True, 1), ("", False, 128)])
+def test_ci_builds_the_book_before_it_installs_what_tests_need(tmp_path, left, repository, status):
+    """Files that a run leaves fail it; so does a git that cannot tell. With programs that do nothing but say so."""
+    programs, checkout = tmp_path / "bin", tmp_path / "checkout"
+    for folder in (programs, checkout / ".ci"):
+        folder.mkdir(parents=True)
+    shutil.copy(ROOT / ".ci" / "run", checkout / ".ci")
+    for name, text in (("chromium", ""), ("chromedriver", ""),
+                       ("make", f"echo $1 >> ../made; touch ../other {left}")):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    if repository:
+        subprocess.run(["git", "init", "--quiet"], cwd=checkout, check=True)
+    run = subprocess.run([checkout / ".ci" / "run"], capture_output=True, text=True, check=False, env={
+        **os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "GIT_CEILING_DIRECTORIES": str(tmp_path)})
+    assert run.returncode == status, run.stderr
+    assert (left in run.stdout) or not left
+    if repository:
+        assert (tmp_path / "made").read_text().split() == ["book", "test"]
+
+
+def test_a_built_book_is_not_built_again_for_the_tests(tmp_path):
+    """What the tests need is installed after the book has been made, and makes no page older."""
+    stamps = [".venv/.python", ".venv/.book", "_build/html/index.html"]
+    given = ["requirements.txt", "pyproject.toml", "requirements-test.txt", "_config.yml", "_toc.yml", "lib/a.py",
+             "_ext/a.py", "_vendor/a.css", "data/a.xyz", "chapters/a.ipynb"]
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for k, name in enumerate([*given, *stamps]):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (1e9 + k, 1e9 + k))
+
+    def dry_run(target):
+        return subprocess.run(["make", "--dry-run", target], cwd=tmp_path, capture_output=True, text=True,
+                              check=True).stdout
+
+    assert "-r requirements-test.txt" in dry_run("test")
+    assert "jupyter-book build" not in dry_run("test")
+    assert "requirements-test.txt" not in dry_run("book")
+    (tmp_path / "data" / "a.xyz").touch()
+    assert "jupyter-book build" in dry_run("test")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_fresh_environment_imports_everything(tmp_path):
+def test_a_fresh_environment_imports_everything_and_runs_a_chapter(tmp_path):
     shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     for name in ["pyproject.toml", "requirements.txt", "README.md", "LICENSE"]:
         shutil.copy(ROOT / name, tmp_path)
@@ -78,3 +140,10 @@ def test_a_fresh_environment_imports_everything(tmp_path):
     ours = [f"esgap.{path.stem}" for path in (ROOT / "lib" / "esgap").glob("*.py") if not path.stem.startswith("_")]
     command = "import " + ", ".join([*importable(CORE + BOOK), *ours])
     subprocess.run([python, "-c", command], cwd=tmp_path, check=True)
+    large = shutil.ignore_patterns("mobility", "paths", "training", "testsets")
+    shutil.copytree(ROOT / "data", tmp_path / "data", ignore=large)
+    chapter = ROOT / "chapters" / "01-electrostatic-baseline.ipynb"
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "ESGAP_DATA")}
+    subprocess.run([python, "-m", "papermill", chapter, "out.ipynb", "--no-progress-bar"], cwd=tmp_path, check=True,
+                   env=environment)
+    assert '"exception": false' in (tmp_path / "out.ipynb").read_text()

@@ -25,7 +25,7 @@ from browser import chromium, pixels
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "chapters").glob("*.ipynb"))
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 CODE = """import numpy as np
 from ase import Atoms
@@ -192,6 +192,7 @@ def test_view_in_jupyterlab(lab, tmp_path):
         driver.save_screenshot(tmp_path / "density.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_chapter_in_jupyterlab(chapters_lab, tmp_path, chapter):
     cells = [c for c in nbformat.read(chapter, 4).cells if c.cell_type == "code"]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from ase.calculators.calculator import Calculator, all_changes
 
-from esgap import dynamics, mobility, structures
+from esgap import dynamics, mobility, mobility_run, structures
 from esgap.__main__ import main
 from esgap.hops import framework_frame
 from esgap.store import read_arrays, write_frames, write_record
@@ -25,7 +25,7 @@ def models(tmp_path, monkeypatch):
     for name in ("gap", "es-gap"):
         (tmp_path / f"{name}.npz").write_text(name)
         write_record(tmp_path / f"{name}.json", {"generation": 3})
-    monkeypatch.setattr(mobility, "load_model", lambda path, **options: Springs())
+    monkeypatch.setattr(mobility_run, "load_model", lambda path, **options: Springs())
     write_frames(tmp_path / "start.xyz", [structures.crystal()])
     return tmp_path
 
@@ -116,8 +116,30 @@ def test_an_untrusted_last_frame_is_left_out(models, monkeypatch):
             seen = []
             return lambda atoms: "enough" if seen.append(0) or len(seen) > 2 else ""
 
-    monkeypatch.setattr(mobility, "WHOLE", Never())
+    monkeypatch.setattr(mobility_run, "WHOLE", Never())
     assert run_all(models, "--seeds", "0") == 1
     path = models / "runs/gap-800K-0.npz"
     assert read_arrays(path)[0]["stopped"] == "enough"
     assert len(mobility.load_run(path).time) == 2
+
+
+def test_without_thermostat_a_run_begins_where_the_one_with_it_has_ended(models, capsys):
+    folder = models / "runs"
+    assert run_all(models, "--seeds", "0", "--ensemble", "nve") == 2
+    assert "gap-800K-0.npz to begin from: the run with thermostat comes first" in capsys.readouterr().err
+    assert run_all(models, "--seeds", "0") == 0
+    assert run_all(models, "--seeds", "0", "--ensemble", "nve") == 0
+    free = mobility.load_run(folder / "gap-800K-nve-0.npz")
+    end = dynamics.end_state(folder / "gap-800K-0.npz", structures.crystal())
+    whole = dynamics.load_trajectory(next((folder / "md").glob("gap-800K-nve-0-*.npz")))
+    np.testing.assert_array_equal(whole.positions[0], end.atoms.positions)
+    energy = whole.potential + whole.kinetic
+    assert np.ptp(energy) < 0.02 * np.ptp(whole.potential)
+    assert free.about["begun_from"] == {"run": "gap-800K-0.npz", "step": end.step}
+    assert [r.model for r in mobility.runs_without_thermostat(folder)] == ["ES-GAP", "GAP"]
+    kept = {model: [r.seed for r in of] for model, of in mobility.load_runs(folder=folder).items()}
+    assert kept == {"GAP": [0], "ES-GAP": [100]}  # those with thermostat
+    assert run_all(models, "--seeds", "0", "--ensemble", "nve", "--ps", "0.4") == 0
+    longer = mobility.load_run(folder / "gap-800K-nve-0.npz")
+    assert longer.length == pytest.approx(0.4)
+    assert longer.about["begun_from"] == free.about["begun_from"]

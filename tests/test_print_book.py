@@ -1,4 +1,6 @@
 """The book on paper: pages in reading order under their titles, links inside the PDF, none to files of a machine."""
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,18 @@ def test_a_chapter_is_printed_with_its_text_and_its_views(tmp_path):
     assert "Show code cell source" not in text
     width, height = (float(x) for x in reader.pages[0].mediabox[2:])
     assert abs(width / height - 210 / 297) < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(1800)
+def test_the_whole_book_is_printed(tmp_path):
+    """What `make pdf` runs: every page of the table of contents is in the outline, in its order."""
+    require(print_book.browser() and (HTML / "index.html").exists(), "needs chromium and the book")
+    subprocess.run([sys.executable, ROOT / "_ext" / "print_book.py", HTML, tmp_path / "book.pdf"], check=True)
+    reader = PdfReader(tmp_path / "book.pdf")
+    titles = [print_book.title(HTML / f"{name}.html") for name in print_book.pages(ROOT)]
+    assert [item.title for item in reader.outline] == titles
+    starts = [reader.get_destination_page_number(item) for item in reader.outline]
+    assert starts == sorted(set(starts))
+    assert "Li" in reader.pages[0].extract_text()

@@ -58,7 +58,8 @@ def fit(empty_gap):
     def mean_energy(frames, generation):
         e0 = float(np.mean([a.get_potential_energy() / len(a) for a in frames]))
         model = type(empty_gap)(empty_gap.terms, {18: e0}, "mean")
-        return training.Trained({"mean": (GAP(model), None)}, {"mean": {"train": {"all": e0}}}, {"kind": "mean"})
+        settings = {"kind": "mean", "seed": 7}
+        return training.Trained({"mean": (GAP(model), None)}, {"mean": {"train": {"all": e0}}}, settings)
 
     return mean_energy
 
@@ -109,6 +110,9 @@ def test_a_finished_generation_is_not_repeated(fit, tmp_path):
     records = training.train(tmp_path, initial(), sample, label, counted, 2, progress=False)
     assert calls == [0, 1, 2]
     assert [r.n_train for r in records] == [3, 6, 9]
+    made_by = store.read_record(tmp_path / "models" / "mean.json")["made_by"]
+    assert made_by["inputs"] == {f"gen{g}.xyz": store.file_hash(tmp_path / f"gen{g}.xyz") for g in range(3)}
+    assert made_by["seed"] == 7  # of the settings of the fit
     assert records[2].notes == [f"mean energy {records[1].errors['mean']['train']['all']:.3f} eV"]
     shutil.rmtree(tmp_path / "models")  # lost models are made again
     assert len(training.train(tmp_path, initial(), sample, label, counted, 3, progress=False)) == 4

@@ -16,7 +16,7 @@ COMMANDS = {
     "committee": ("committee_run", "committees of both models, and whether their spread tells the errors"),
     "testset": ("testsets", "write unlabelled test frames: MD with the final models, lithium hops, volumes"),
     "md": ("dynamics", "molecular dynamics with a stored potential"),
-    "conductivity": ("mobility", "long runs of both models with several seeds, of which the lithium paths are kept"),
+    "conductivity": ("mobility_run", "long runs of both models with several seeds, of which the lithium paths are kept"),
     "hops": ("hops", "lithium sites and hops of a trajectory"),
     "paths": ("hop_paths", "paths of the most frequent hops with both models, each evaluated with the other"),
     "neb": ("barriers", "minimum-energy path and barriers between two or more minima"),
@@ -25,20 +25,25 @@ COMMANDS = {
     "frenkel": ("frenkel_run", "Frenkel pairs in an electric field: formation energies with a stored potential"),
     "born": ("born", "Born effective charges from forces in a finite field, with CP2K"),
     "settings": ("convergence", "held-out errors of GAP and ES-GAP for several settings of the fit"),
+    "recompute": ("recompute", "stored results once more, beside the stored ones, by the commands in their records"),
     "compare": ("compare", "how far a recomputed record is from the stored one"),
 }
 
 
-def main(arguments=None):
-    """Run one command; the exit status is 0, 1 (something is left to do), 2 (wrong input) or 130 (interrupted)."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+def parsed(arguments):
+    """Arguments of one command, as its module understands them; exits with a message if they are wrong."""
     parser = argparse.ArgumentParser(prog="python -m esgap", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text)
         if arguments[:1] == [name]:  # only the module that is asked for is imported
             getattr(importlib.import_module(f"esgap.{module}"), f"add_{name}_arguments")(sub)
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    """Run one command; the exit status is 0, 1 (something is left to do), 2 (wrong input) or 130 (interrupted)."""
+    args = parsed(sys.argv[1:] if arguments is None else list(arguments))
     run = getattr(importlib.import_module(f"esgap.{COMMANDS[args.command][0]}"), f"{args.command}_command")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # tidy up, as at Ctrl-C
     try:

@@ -5,7 +5,7 @@
 sigma T, not sigma, since sigma of ions that hop is proportional to D / T (Nernst-Einstein).
 Units: mS/cm, K, eV.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Arrhenius:
     error: np.ndarray  # (n,) standard errors
     energy: tuple[float, float]  # eV, activation energy and its standard error
     _line: tuple = field(repr=False)  # coefficients (2,) of ln(sigma T) in 1 / kT, and their covariance
+    scatter: float = 0.0  # relative, of single runs about the mean of several
 
     def line(self, temperature):
         """Conductivity of the line at temperatures (m,) in K, and its standard error -> (m,), (m,) in mS/cm."""
@@ -77,5 +78,22 @@ def stored(temperatures=(600.0, 700.0, 800.0, 900.0, 1000.0), fit=None, folder=N
     for model, rows in found.items():
         if len(rows) >= 3:
             sigma, error = zip(*(c.not_surer_than(scatter) for _, c in rows), strict=True)
-            lines[model] = through(model, [t for t, _ in rows], sigma, error)
+            lines[model] = replace(through(model, [t for t, _ in rows], sigma, error), scatter=scatter)
     return lines
+
+
+def without_thermostat(lines, fit=None, folder=None):
+    """Kept runs without thermostat beside the lines of those with one -> {model: (factor, standard error)}.
+
+    factor: conductivity of the run over that of its model's line in `lines` (as of `stored`) at the temperature that
+    the run had. 1 if the thermostat does not slow ions down. Runs of one model are averaged.
+    """
+    factors = {}
+    for run in mobility.runs_without_thermostat(folder):
+        if run.model in lines:
+            value, error = conductivities([run], fit=fit or FitRange()).nernst_einstein
+            (expected,), (uncertain,) = lines[run.model].line([run.temperature])
+            # single runs scatter by a part of what they scatter about, not of what one of them happens to have
+            factors.setdefault(run.model, []).append((value / expected, np.hypot(
+                max(error / expected, lines[run.model].scatter), value / expected * uncertain / expected)))
+    return {model: transport.together(*zip(*of, strict=True)) for model, of in factors.items()}

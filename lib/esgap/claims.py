@@ -15,6 +15,7 @@ class Claim:
     chapter: str  # file name without ending
     value: float | tuple[float, float] | None = None
     unit: str = ""
+    length: float | None = None  # ns, of the trajectories that it is about
 
 
 def load_claims():

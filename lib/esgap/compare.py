@@ -6,7 +6,8 @@ made a record ("made_by") is no result and does not count. Units: those of the e
 from dataclasses import dataclass
 from pathlib import Path
 
-from .store import read_record
+from . import conductivity, mobility
+from .store import read_frames, read_record
 from .training import read_generations
 
 
@@ -67,18 +68,39 @@ def _is_number(value):
 
 
 def read_any(path):
-    """A record (.json), or the generations of a training loop (their .jsonl) by number: errors and settings -> dict."""
+    """What can be compared of a stored file or folder, as a dict: a record (.json); errors and settings of the
+    generations of a training loop (.jsonl); labels (.xyz) by the names of their frames, energies in eV/atom; of a
+    folder, the record of its paths, or conductivities of both models (mS/cm) from its runs at 800 K.
+    """
     path = Path(path)
+    if path.is_dir():
+        return read_record(path / "paths.json") if (path / "paths.json").exists() else _conductivities(path)
     if path.suffix == ".jsonl":
         if not path.exists():
             raise FileNotFoundError(f"no file {path}: it is made by `python -m esgap train`")
         return {f"generation {g.number}": {"n_train": g.n_train, "errors": g.errors, "settings": g.settings}
                 for g in read_generations(path.parent)}
-    return read_record(path)
+    return _labels(path) if path.suffix == ".xyz" else read_record(path)
+
+
+def _labels(path):
+    frames = {str(a.info["name"]): a for a in read_frames(path)}
+    return {"energy": {name: a.get_potential_energy() / len(a) for name, a in frames.items()},
+            "forces": {name: a.get_forces().tolist() for name, a in frames.items()}}
+
+
+def _conductivities(folder):
+    out = {}
+    for label, runs in mobility.load_runs(folder=folder).items():
+        found = conductivity.conductivities(runs)
+        out[label] = {"runs": len(runs), **{name: dict(zip(("value", "error"), getattr(found, name), strict=True))
+                                            for name in ("nernst_einstein", "collective")}}
+    return out
 
 
 def add_compare_arguments(parser):
-    parser.add_argument("stored", type=Path, help="record (.json), or generations.jsonl of a training loop")
+    parser.add_argument("stored", type=Path, help="record (.json), generations.jsonl of a training loop, labels "
+                                                  "(.xyz), or a folder of runs or paths")
     parser.add_argument("new", type=Path, help="the same, computed again")
 
 

@@ -8,6 +8,8 @@ root of the length L, so two conductivities a factor f apart differ by k standar
 
     L = L0 (k / ln f)^2 (r_1^2 + r_2^2)        on, r_1 and r_2 being those of runs of length L0.
 
+If hops are what is counted, n grows with sigma as with L: hence how sure conductivities are that others have found.
+
 Units: mS/cm, ps, A, K.
 """
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ import numpy as np
 
 from . import transport
 
+ESTIMATORS = ("tracer", "collective")
 CHARGE = 1.0  # e, of an ion that carries current: Nernst-Einstein with the formal charge, as in the paper
 
 
@@ -46,6 +49,12 @@ class Conductivities:
     each: tuple = field(repr=False)  # transport.Conductivity, one a run
     length: float  # ps of a run that counts
     n_runs: int
+    estimator: str = "tracer"  # whose value and error `chosen` are, one of ESTIMATORS
+
+    @property
+    def chosen(self):
+        """(value, error) of the estimator: Nernst-Einstein (tracer) or collective conductivity."""
+        return self.collective if self.estimator == "collective" else self.nernst_einstein
 
     @property
     def haven(self):
@@ -55,8 +64,8 @@ class Conductivities:
 
     @property
     def relative(self):
-        """Relative standard error of the Nernst-Einstein conductivity."""
-        return self.nernst_einstein[1] / abs(self.nernst_einstein[0])
+        """Relative standard error of `chosen`."""
+        return self.chosen[1] / abs(self.chosen[0])
 
     def not_surer_than(self, scatter):
         """Nernst-Einstein conductivity (value, error), the error not below what single runs scatter by (relative, as of
@@ -70,8 +79,12 @@ class Conductivities:
         return f"{self.model}: {', '.join(parts)} mS/cm, {self.n_runs} runs of {self.length:.1f} ps"
 
 
-def conductivities(runs, length=None, fit=FitRange()):
-    """`Conductivities` of `mobility.LithiumRun`s of one potential, of their first `length` ps (None: all)."""
+def conductivities(runs, length=None, fit=FitRange(), estimator="tracer"):
+    """`Conductivities` of `mobility.LithiumRun`s of one potential, of their first `length` ps (None: all).
+
+    ValueError if the estimator is not one of ESTIMATORS."""
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator is {estimator!r}; choose one of {', '.join(ESTIMATORS)}")
     each, lengths = [], []
     for run in runs:
         paths, keywords = fit.of(run, length)
@@ -81,7 +94,8 @@ def conductivities(runs, length=None, fit=FitRange()):
     tracer, collective = (transport.together(*zip(*(getattr(c, name) for c in each), strict=True))
                           for name in ("nernst_einstein", "collective"))
     tracer = (tracer[0], max(tracer[1], _scatter_of_halves(runs, length, fit)))
-    return Conductivities(runs[0].model, tracer, collective, tuple(each), float(np.mean(lengths)), len(runs))
+    return Conductivities(runs[0].model, tracer, collective, tuple(each), float(np.mean(lengths)), len(runs),
+                          estimator)
 
 
 def _scatter_of_halves(runs, length, fit):
@@ -112,7 +126,7 @@ def scatter_of_runs(found):
     return float(np.sqrt(np.mean([(x.std(ddof=1) / x.mean()) ** 2 for x in several]))) if several else 0.0
 
 
-def against_length(runs, lengths, fit=FitRange()):
+def against_length(runs, lengths, fit=FitRange(), estimator="tracer"):
     """`Conductivities` of the first 5, 10, ... ps: those `lengths` (ps) that leave a fit, each of the runs that reach
     it, up to the longest that two runs reach (or the only one)."""
     found, reached = [], sorted(run.length - fit.skip for run in runs)
@@ -120,7 +134,7 @@ def against_length(runs, lengths, fit=FitRange()):
     for length in sorted({*(x for x in lengths if x < longest), longest}):
         if length > fit.start + 1:
             long_enough = [run for run in runs if run.length - fit.skip >= length - run.timestep / 2]
-            found.append(conductivities(long_enough, length, fit))
+            found.append(conductivities(long_enough, length, fit, estimator))
     if not found:
         raise ValueError(f"runs of {longest + fit.skip:.1f} ps are too short to skip {fit.skip} ps and fit from "
                          f"{fit.start} ps on: choose less of both, or run longer")
@@ -193,6 +207,19 @@ def length_to_tell(relative_errors, length, values, deviations=2.0):
     if not apart > 0:
         raise ValueError(f"values are {values[0]} and {values[1]}: equal ones cannot be told apart at any length")
     return float(length * (deviations / apart) ** 2 * np.sum(np.square(relative_errors)))
+
+
+def deviations_at(found, values, length):
+    """How many standard errors two conductivities are apart that others have found in runs of `length` ps, going by
+    events.
+
+    found: `Conductivities` of both potentials, which tell how many hops make an independent event; values: mS/cm, those
+    of others, from the same cell and temperature. Hops, and with them events, come in proportion to conductivity and
+    length: r^2 = r_0^2 sigma_0 L_0 / (sigma L).
+    """
+    events = [value * length / (c.relative**2 * c.chosen[0] * c.length * c.n_runs)
+              for c, value in zip(found, values, strict=True)]
+    return float(abs(np.log(values[0] / values[1])) / np.sqrt(sum(1 / n for n in events)))
 
 
 def extrapolated(sigma, activation_energy, temperature, measured_at=298.15):

@@ -4,22 +4,26 @@ import numpy as np
 from .conductivity import extrapolated
 from .figures import LINES, MODEL_COLOURS, MODEL_MARKERS
 
+BESIDE = {"GAP": -1, "ES-GAP": 1}  # left and right of what both belong to
+
 
 def sigma_against_length(curves, ax, paper=None):
-    """Nernst-Einstein conductivity against the length used, with bands of one and two standard errors.
+    """Conductivity (of the estimator chosen) against the length used, with bands of one and two standard errors.
 
     curves: {model: list of `conductivity.Conductivities`}; paper: {model: mS/cm} of the paper's converged values.
     """
     for (model, found), line in zip(curves.items(), LINES, strict=False):
         colour = MODEL_COLOURS.get(model, "k")
         length = np.array([c.length for c in found])
-        value, error = np.array([c.nernst_einstein for c in found]).T
+        value, error = np.array([c.chosen for c in found]).T
         ax.plot(length, value, ls=line, marker=MODEL_MARKERS.get(model, "^"), color=colour, label=model)
         for k in (1, 2):
             ax.fill_between(length, np.maximum(value - k * error, 0), value + k * error, color=colour, alpha=0.15, lw=0)
         if paper:
             ax.axhline(paper[model], color=colour, lw=1, ls=":", label=f"{model}, paper")
-    ax.set(xlabel="length of a run (ps)", ylabel="σ, Nernst–Einstein (mS/cm)", ylim=(0, None))
+    names = {"tracer": "Nernst–Einstein", "collective": "collective"}
+    kinds = dict.fromkeys(names[c.estimator] for found in curves.values() for c in found)
+    ax.set(xlabel="length of a run (ps)", ylabel=f"σ, {', '.join(kinds)} (mS/cm)", ylim=(0, None))
     ax.legend()
 
 
@@ -82,7 +86,7 @@ def barriers(rows, ax):
         for p in profiles:
             own = p.label == p.path_of
             label = p.label if own else f"{p.label}, path of {p.path_of}"
-            x = n + {"GAP": -0.15, "ES-GAP": 0.15}.get(p.path_of, 0.0)
+            x = n + sum(BESIDE.get(m, 0.0) * width for m, width in ((p.path_of, 0.15), (p.label, 0.04)))
             ax.errorbar(x, p.forward, yerr=None if p.bars is None else p.forward_error, ls="none", ms=8, capsize=3,
                         marker=MODEL_MARKERS.get(p.label, "D"), color=MODEL_COLOURS.get(p.label, "k"),
                         mfc=None if own else "white", label=None if label in seen else label)

@@ -3,48 +3,55 @@ from functools import cache
 
 import numpy as np
 
-from . import conductivity, hop_paths, mobility
+from . import conductivity, hop_differences, hop_pairs, hop_paths, mobility
 from .claims import claim
-from .verdicts import UNDECIDED, Number, Verdict, decided, spread, standard_error
+from .verdicts import UNDECIDED, Number, Verdict, decided, spread
 
 ALMOST = 0.026        # eV, kT at room temperature: barriers closer than this are almost the same
+RUNS = tuple(f"runs/mobility/{name}.npz" for name in ("*-800K-?", "*-800K-10?", "*-nvt"))  # `mobility.load_runs()`
 ALIKE = 0.25          # of a conductivity: runs closer than this are alike, for another DFT and another fit
 
 
 @cache
-def _hops():
-    return hop_paths.both_paths(hop_paths.load_paths())
+def _paths():
+    return hop_paths.load_paths()
 
 
 def barrier_transfer():
-    """Change of a potential's barrier from its own path to that of the other; errors over hops (two or more)."""
-    said, hops = claim("barrier-transfer"), _hops()
-    if len(hops) < 2:
+    """Change of a potential's barrier from its own path to that of the other, between minima that both have."""
+    said, numbers, statements = claim("barrier-transfer"), [], []
+    if not hop_pairs.both_paths(_paths()):
         return Verdict(said)
-    numbers, statements = [], []
-    for model, other in (("GAP", "ES-GAP"), ("ES-GAP", "GAP")):
-        change = np.array([abs(h.barrier(model, other) - h.barrier(model, model)) for h in hops])
-        mean, error = float(change.mean()), standard_error(change)
-        numbers.append(Number(f"{model}, other path less own", mean, error, "eV"))
-        statements.append((f"{model}: within {1e3 * ALMOST:.0f} meV", decided(ALMOST - mean, error)))
-    return Verdict(said, tuple(numbers), tuple(statements), "python -m esgap paths")
+    for model in ("GAP", "ES-GAP"):
+        _add(numbers, statements, f"{model}, other path less own", f"{model}: within {1e3 * ALMOST:.0f} meV",
+             hop_differences.of_paths(_paths(), model), lambda change: ALMOST - change)
+    return Verdict(said, tuple(numbers), tuple(statements), ("runs/paths",))
 
 
 def barrier_order():
-    """Barriers of GAP, DFT and ES-GAP, mean differences over hops; DFT single points on the paths of both models."""
-    said, hops = claim("barrier-order"), _hops()
-    if len(hops) < 2:
+    """Barriers of GAP, DFT and ES-GAP: of the models those that both have in common, and all on the same images; DFT
+    single points on the path of each model."""
+    said, found, numbers, statements = claim("barrier-order"), _paths(), [], []
+    if not hop_pairs.both_paths(found):
         return Verdict(said)
-    own = np.array([h.barrier("ES-GAP", "ES-GAP") - h.barrier("GAP", "GAP") for h in hops])
-    numbers = [Number("ES-GAP less GAP", float(own.mean()), standard_error(own), "eV")]
-    statements = [("GAP below ES-GAP", decided(own.mean(), standard_error(own)))]
-    for low, high, model in (("GAP", "DFT", "GAP"), ("DFT", "ES-GAP", "ES-GAP")):
-        known = [h.barrier(high, model) - h.barrier(low, model) for h in hops if ("DFT", model) in h.profiles]
-        if len(known) > 1:
-            numbers.append(Number(f"{high} less {low}", float(np.mean(known)), standard_error(known), "eV"))
-        statements.append((f"{low} below {high}", decided(np.mean(known), standard_error(known))
-                           if len(known) > 1 else UNDECIDED))
-    return Verdict(said, tuple(numbers), tuple(statements), "python -m esgap paths")
+    for what, order, difference in (
+            ("ES-GAP less GAP, in common", "GAP below ES-GAP", hop_differences.of_models(found)),
+            ("ES-GAP less GAP, same images", "GAP below ES-GAP on the same images",
+             hop_differences.on_the_same_images(found)),
+            ("DFT less GAP", "GAP below DFT", hop_differences.of_dft(found, "GAP"))):
+        _add(numbers, statements, what, order, difference)
+    _add(numbers, statements, "DFT less ES-GAP", "DFT below ES-GAP", hop_differences.of_dft(found, "ES-GAP"),
+         lambda value: -value)
+    return Verdict(said, tuple(numbers), tuple(statements), ("runs/paths", hop_paths.DFT))
+
+
+def _add(numbers, statements, what, statement, difference, above=lambda value: value):
+    """Add a `hop_differences.Difference` as a number, if its error is known, and as a statement: `above` is above 0."""
+    known = difference is not None and np.isfinite(difference.error)
+    if known:
+        hops = f"{difference.n} hop{'s' * (difference.n > 1)}"
+        numbers.append(Number(f"{what} ({hops})", difference.value, difference.error, "eV"))
+    statements.append((statement, decided(above(difference.value), difference.error) if known else UNDECIDED))
 
 
 @cache
@@ -57,7 +64,7 @@ def _conductivity(said, model):
     apart = abs(np.log(value / said.value))
     statement = (f"within {100 * ALIKE:.0f} % of {said.value} {said.unit}",
                  decided(np.log(1 + ALIKE) - apart, error / value))
-    return Verdict(said, (Number(model, value, error, said.unit),), (statement,), "python -m esgap conductivity")
+    return Verdict(said, (Number(model, value, error, said.unit),), (statement,), RUNS)
 
 
 def conductivity_gap():
@@ -80,4 +87,4 @@ def conductivity_sampling():
     statements = (("GAP conducts better", decided(log, error)),
                   (f"they differ by more than {said.value[0]} %", decided(abs(log) - low, error)),
                   (f"they differ by less than {said.value[1]} %", decided(high - abs(log), error)))
-    return Verdict(said, numbers, statements, "python -m esgap conductivity")
+    return Verdict(said, numbers, statements, RUNS)

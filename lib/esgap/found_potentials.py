@@ -18,7 +18,7 @@ WINDOW = 0.6          # A
 N_BOOTSTRAP = 200
 TEST = "test-800K"    # frames of independent MD
 RESTS = 0.05          # an error that a generation changes by less has stopped improving
-LABEL = "python -m esgap label frames.xyz data/dft/{}.xyz"
+LABELS, CHARGES, ERRORS = "dft/locality.xyz", "runs/charges.json", "runs/learning.json"
 
 
 @cache
@@ -47,7 +47,7 @@ def locality_size():
         numbers.append(Number(f"{radius} Å", float(value), float(error), said.unit))
         outside = max(low - value, value - high)
         statements.append((f"at {radius} Å within {low} to {high} {said.unit}", decided(-outside, error)))
-    return Verdict(said, tuple(numbers), tuple(statements), LABEL.format("locality"))
+    return Verdict(said, tuple(numbers), tuple(statements), (LABELS,))
 
 
 def locality_element():
@@ -60,7 +60,7 @@ def locality_element():
         error = spread(dft["P"].draws[:, k] - dft[other].draws[:, k])
         numbers.append(Number(f"P less {other}, {radius} Å", difference, error, "eV/Å"))
         statements.append((f"at {radius} Å P has the largest", decided(difference, error)))
-    return Verdict(claim("locality-element"), tuple(numbers), tuple(statements), LABEL.format("locality"))
+    return Verdict(claim("locality-element"), tuple(numbers), tuple(statements), (LABELS,))
 
 
 def baseline_locality():
@@ -78,7 +78,7 @@ def baseline_locality():
     statements.append((f"at {FAR} Å most for P", decided(change[FAR, second] - change[FAR, "P"],
                                                          spread(draws[FAR, second] - draws[FAR, "P"]))))
     statements += [(f"at {NEAR} Å higher for {e}", decided(change[NEAR, e], spread(draws[NEAR, e]))) for e in "PS"]
-    return Verdict(claim("baseline-locality"), tuple(numbers), tuple(statements), "python -m esgap charges")
+    return Verdict(claim("baseline-locality"), tuple(numbers), tuple(statements), (LABELS, CHARGES))
 
 
 def sulfur_charges():
@@ -92,7 +92,7 @@ def sulfur_charges():
     apart = decided(abs(between.mean()), standard_error(between))
     numbers.append(Number("difference", float(between.mean()), standard_error(between), "e"))
     return Verdict(claim("sulfur-charges"), tuple(numbers), (("the two charges differ", apart),),
-                   LABEL.format("gen0"))
+                   ("dft/gen0.xyz",))
 
 
 def _tested():
@@ -124,7 +124,7 @@ def convergence():
                                decided(RESTS * (now - step) + step, error)))
         statements.append((f"{m}: error of forces below the locality error at {FAR} Å",
                            decided(band - entry["rmse"][m]["all"], float(np.hypot(bar, entry["error"][m]["all"])))))
-    return Verdict(claim("convergence"), tuple(numbers), tuple(statements), "python -m esgap learning")
+    return Verdict(claim("convergence"), tuple(numbers), tuple(statements), (ERRORS, LABELS))
 
 
 def average_error():
@@ -135,7 +135,7 @@ def average_error():
     d, bar = entry["difference"]["all"], entry["difference_error"]["all"]
     numbers.append(Number("ES-GAP less GAP", 1e3 * d, 1e3 * bar, "meV/Å"))
     return Verdict(claim("average-error"), tuple(numbers), (("GAP's error is the lower", decided(d, bar)),),
-                   "python -m esgap learning")
+                   (ERRORS,))
 
 
 def element_errors():
@@ -145,4 +145,4 @@ def element_errors():
     numbers = [Number(f"{e}, ES-GAP less GAP", 1e3 * d[e], 1e3 * bar[e], "meV/Å") for e in locality.ELEMENTS]
     statements = (("worse for S", decided(d["S"], bar["S"])), ("better for Li", decided(-d["Li"], bar["Li"])),
                   ("better for P", decided(-d["P"], bar["P"])))
-    return Verdict(claim("element-errors"), tuple(numbers), statements, "python -m esgap learning")
+    return Verdict(claim("element-errors"), tuple(numbers), statements, (ERRORS,))

@@ -57,21 +57,23 @@ def train(folder, initial, sample, label, fit, n_generations, progress=True):
     (folder / "models").mkdir(exist_ok=True)
     log, done = folder / "generations.jsonl", []
     with only_writer(log):
-        old, frames = read_generations(folder), []
+        old, frames, files = read_generations(folder), [], []
         for g in tqdm(range(n_generations + 1), "generation", disable=not progress):
             given = g == 0 and not isinstance(initial, list)
             path = Path(initial) if given else folder / f"gen{g}.xyz"
             if g < len(old):
                 _check(old[g], path)
                 frames += read_frames(path)
+                files.append(path)
                 done.append(old[g])
                 continue
-            notes = [] if given else _sample(folder, g, initial, sample, frames, fit, done)
+            notes = [] if given else _sample(folder, g, initial, sample, frames, fit, done, files)
             if not given:
                 label(folder / f"gen{g}.unlabelled.xyz", path)
             new = read_frames(path)
             frames += new
-            done.append(_fitted(folder, fit, frames, g, new, path, notes))
+            files.append(path)
+            done.append(_fitted(folder, fit, frames, g, new, files, notes))
             write_atomically(log, "".join(json.dumps(asdict(r), allow_nan=False) + "\n" for r in done))
     return tuple(done)
 
@@ -98,33 +100,35 @@ def _check(record, path):
                          "back, or remove generations.jsonl to fit all generations again")
 
 
-def _sample(folder, g, initial, sample, frames, fit, done):
+def _sample(folder, g, initial, sample, frames, fit, done, files):
     """Write the unlabelled frames of generation g unless they are there -> notes of the sampler."""
     path, notes = folder / f"gen{g}.unlabelled.xyz", folder / f"gen{g}.notes.json"
     if not path.exists():
-        new, said = (initial, []) if g == 0 else sample(_models(folder, fit, frames, done[-1]), g, frames, folder)
+        new, said = (initial, []) if g == 0 else sample(_models(folder, fit, frames, done[-1], files), g, frames,
+                                                         folder)
         write_atomically(notes, json.dumps(said))
         write_frames(path, new)  # last: the mark that sampling is done
     return json.loads(notes.read_text(encoding="utf-8"))
 
 
-def _models(folder, fit, frames, record):
+def _models(folder, fit, frames, record, files):
     """Paths of the models of the generation before; if they are not those of its record, they are fitted again."""
     paths = {name: folder / "models" / f"{name}.npz" for name in record.models}
     if not all(p.exists() and file_hash(p) == record.models[name] for name, p in paths.items()):
-        _save(folder, fit(frames, record.number), record.number)
+        _save(folder, fit(frames, record.number), record.number, files)
     return paths
 
 
-def _save(folder, trained, number):
+def _save(folder, trained, number, files):
+    """files: all labelled ones that were trained on, whose hashes go into the records of the models."""
     paths = {name: folder / "models" / f"{name}.npz" for name in trained.models}
     for name, (gap, baseline) in trained.models.items():
-        save_model(paths[name], gap, baseline, generation=number)
+        save_model(paths[name], gap, baseline, files, trained.settings.get("seed"), generation=number)
     return {name: file_hash(p) for name, p in paths.items()}
 
 
-def _fitted(folder, fit, frames, g, new, path, notes):
+def _fitted(folder, fit, frames, g, new, files, notes):
     trained = fit(frames, g)
-    models = _save(folder, trained, g)
-    return Generation(g, len(new), len(frames), file_hash(path), models, trained.errors, trained.settings, notes,
-                      provenance([path], command="python -m esgap train"))
+    models = _save(folder, trained, g, files)
+    return Generation(g, len(new), len(frames), file_hash(files[-1]), models, trained.errors, trained.settings, notes,
+                      provenance(files[-1:], trained.settings.get("seed"), "python -m esgap train"))

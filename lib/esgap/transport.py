@@ -16,8 +16,10 @@ path.
 Units: A, ps, e, K; D in A^2/ps (1 A^2/ps = 1e-4 cm^2/s), conductivities in mS/cm.
 """
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.linalg import cho_factor, cho_solve
 
 BOLTZMANN = 8.617333262e-5  # eV/K
@@ -39,8 +41,9 @@ def mean_square_displacement(paths):
     """
     r = np.asarray(paths, float) - np.mean(paths, axis=0)
     n = len(r)
-    f = np.fft.rfft(r, 2 * n, axis=0)
-    correlation = np.fft.irfft(f * f.conj(), axis=0)[:n]  # sum_s r(s) r(s+m)
+    padded = next_fast_len(2 * n, real=True)
+    f = rfft(r, padded, axis=0)
+    correlation = irfft(f * f.conj(), padded, axis=0)[:n]  # sum_s r(s) r(s+m)
     square = np.concatenate([np.zeros_like(r[:1]), np.cumsum(r**2, axis=0)])  # (n+1, ...)
     lag = np.arange(n)
     both = (square[n - lag]) + (square[n] - square[lag])  # sum_s r(s)^2 + r(s+m)^2
@@ -49,7 +52,11 @@ def mean_square_displacement(paths):
 
 def brownian_covariance(lags, n_frames):
     """Covariance (k, k) of the MSDs of one Brownian component at `lags` (steps), in units of its s^2 (see above)."""
-    lags = np.asarray(lags)
+    return _brownian_covariance(tuple(int(n) for n in lags), int(n_frames)).copy()
+
+
+@lru_cache(maxsize=512)  # runs of equal length ask for the same
+def _brownian_covariance(lags, n_frames):
     out = np.empty((len(lags), len(lags)))
     for x, n in enumerate(lags):
         for y, m in enumerate(lags[:x + 1]):

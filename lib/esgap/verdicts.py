@@ -35,7 +35,12 @@ class Verdict:
     claim: Claim
     numbers: tuple[Number, ...] = ()
     statements: tuple[tuple[str, bool | None], ...] = ()
-    command: str = ""  # recomputes what the numbers rest on
+    rests_on: tuple[str, ...] = ()  # stored files (patterns as of a shell), in the folder of the data
+
+    @property
+    def command(self):
+        """Recomputes what the numbers rest on, by the commands that the stored files name (`recompute`)."""
+        return f"python -m esgap recompute {' '.join(f'data/{n}' for n in self.rests_on)}" if self.rests_on else ""
 
     @property
     def verdict(self):

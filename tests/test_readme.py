@@ -1,0 +1,57 @@
+"""What README, CHANGELOG and the metadata say agrees with what is stored, and with each other."""
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+import electrostatics
+from esgap.store import data_path, read_record
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+
+
+def test_times_of_the_baseline_are_those_that_were_measured():
+    record = read_record(data_path("runs/benchmark-electrostatics.json"))
+    assert electrostatics.table(record["rows"]) in README
+    rounds, = re.findall(r"--rounds (\d+)", record["made_by"]["command"])
+    assert f"medians of {rounds} rounds" in README
+    assert record["cpus"] == 2
+    assert "a two-core virtual machine" in README
+
+
+def test_speedups_in_words_follow_from_the_table():
+    rows = read_record(data_path("runs/benchmark-electrostatics.json"))["rows"]
+    of = {(r["model"], r["atoms"], r["program"][:6]): (r["wall_ms"], r["cpu_ms"]) for r in rows}
+
+    def ratio(model, atoms):
+        return np.divide(of[model, atoms, "LAMMPS"], of[model, atoms, "esgap"])
+
+    wide = [ratio("QEq clouds", n)[0] for n in (42, 336, 504)]
+    low, high = re.search(r"the baseline is (\w+) to (\w+) times faster than LAMMPS", README).groups()
+    assert (WORDS[low], WORDS[high]) == (round(min(wide)), round(max(wide)))
+    compact = {n: ratio("compact clouds, 2 × QEq", n) for n in (42, 336, 504)}
+    assert ("faster in wall time at 336 and 504 atoms (on two cores; in CPU time LAMMPS is ahead there) and slower at "
+            "42") in README
+    assert compact[42][0] < 1 < min(compact[336][0], compact[504][0])
+    assert max(compact[336][1], compact[504][1]) < 1
+
+
+def test_it_opens_with_one_line_for_each_thing_to_know():
+    opening = README[:README.index("Two commands")]
+    assert re.findall(r"^- \*\*(\w+)\*\*", opening, re.MULTILINE) == [
+        "Asked", "Found", "Read", "Rerun", "Sweep", "Reuse", "Recompute"]
+    shown = re.sub(r"<!--.*?-->\n", "", opening, flags=re.DOTALL).split("\n\n", 1)[1]
+    assert len(shown.strip().splitlines()) <= 12
+
+
+def test_one_version_is_told_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    notes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (\S+) - (unreleased|\d{4}-\d\d-\d\d)$", notes, re.MULTILINE)
+    assert sections[0][0] == version
+    assert "unreleased" not in [date for _, date in sections[1:]]
