@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import esgap
-from esgap import field_response, field_sweep, frenkel
+from esgap import field_curve, field_response, field_sweep, frenkel
 from esgap.__main__ import main
 from esgap.store import read_frames
 from reference_calculators import weak
@@ -66,7 +66,7 @@ def test_softer_holes_give_the_exact_quadratic_law(crystal, tmp_path):
     """E_f = depth - q F d - alpha F^2 / 2 with alpha = q^2 (1/k_hole - 1/k), and no third order."""
     _, sweep = run(tmp_path, crystal)
     curve = sweep.curve(pair(crystal).name, "x", REPEAT)
-    fit = field_response.response(curve)
+    fit = field_curve.response(curve)
     d, alpha = pair(crystal).vector(crystal)[0], 0.8**2 * (1 / K_HOLE - 1 / K)
     np.testing.assert_allclose(curve.out, -DEPTH - 0.8 * curve.field * d - alpha / 2 * curve.field**2, atol=1e-9)
     np.testing.assert_allclose(curve.relaxation, -alpha / 2 * curve.field**2, atol=1e-6)
@@ -77,7 +77,7 @@ def test_softer_holes_give_the_exact_quadratic_law(crystal, tmp_path):
     assert fit.slope_frozen == pytest.approx(-0.8 * d, abs=1e-6)
     assert f"alpha {alpha:.4f} +- 0.0000 e A^2/V, 9 points" in str(fit)
     with pytest.raises(ValueError, match=r"5 points with the pair within 0.15 V/A; a cubic with error bars needs 6"):
-        field_response.response(curve, largest=0.15)
+        field_curve.response(curve, largest=0.15)
 
 
 def test_the_fit_states_an_error_that_covers_noise():
@@ -85,8 +85,8 @@ def test_the_fit_states_an_error_that_covers_noise():
     pulls = []
     for _ in range(200):
         e = 0.8 - 2 * field - field**2 / 2 + rng.normal(scale=0.01, size=13)
-        curve = field_response.FieldCurve("p", "m", "x", field, e, e, ("",) * 13, np.full(13, 2.0))
-        (value, error) = field_response.response(curve).alpha
+        curve = field_curve.FieldCurve("p", "m", "x", field, e, e, ("",) * 13, np.full(13, 2.0))
+        (value, error) = field_curve.response(curve).alpha
         pulls.append((value - 1.0) / error)
     assert np.mean(pulls) == pytest.approx(0, abs=4 * np.sqrt(9 / 7 / 200))  # Student's t with 9 degrees of freedom
     assert np.std(pulls) == pytest.approx(np.sqrt(9 / 7), rel=0.25)
@@ -173,37 +173,58 @@ def test_a_jump_shows_as_hysteresis_and_ends_the_fit():
     out = 0.8 - 2 * field - field**2 / 2
     out[5:], back = 0.0, np.zeros(7)
     back[:3] = out[:3]
-    curve = field_response.FieldCurve("p", "m", "x", field, out, back, became, np.full(7, 2.0))
+    curve = field_curve.FieldCurve("p", "m", "x", field, out, back, became, np.full(7, 2.0))
     assert curve.intact.tolist() == [True] * 5 + [False] * 2  # what comes after a jump does not count
     assert curve.hysteresis == pytest.approx(0.8)
     assert "2 points without the pair" in str(curve)
     with pytest.raises(ValueError, match="5 points with the pair within inf V/A"):
-        field_response.response(curve)
+        field_curve.response(curve)
 
 
-def test_scan_of_distances_and_screened_charges(crystal, tmp_path):
-    pairs = frenkel.images_of(0, holes(), crystal, REPEAT)[:8]
-    _, sweep = run(tmp_path, crystal, (), pairs=pairs)
-    scan = field_response.distance_scan(sweep, REPEAT)
-    assert (np.diff(scan.distance) > -1e-9).all()
-    np.testing.assert_allclose(scan.relaxed, -DEPTH, atol=1e-9)  # wells know no distance
-    np.testing.assert_allclose(scan.held, -DEPTH, atol=1e-9)
-    assert str(scan).count("held   0.700, relaxed   0.700 eV") == 8
-    d = np.linspace(3, 12, 8)
-    far, strength = field_response.fit_charge_pair(d, 0.9 - 14.399645 * 0.1 / d)
-    assert (far[0], strength[0]) == (pytest.approx(0.9), pytest.approx(0.1, rel=1e-6))
-    with pytest.raises(ValueError, match="3 distances; a line with error bars needs 4"):
-        field_response.fit_charge_pair(d[:3], d[:3])
+def test_an_ion_that_jumps_ends_the_branch_of_pair_and_perfect_cell_alike(crystal, tmp_path):
+    """The perfect cell of two that jumps: its energy falls, and no formation energy beyond is one of this crystal."""
+    _, sweep = run(tmp_path, crystal, n_points=9)
+    name = pair(crystal).name
+    curve = sweep.curve(name, "x", REPEAT)
+    assert curve.intact.all()
+    assert curve.reversible.tolist() == [True] * 4 + [False] + [True] * 4
+    steps = [r.step for n, r in sweep.rows.items() if n.split("/")[2] != "0"]
+    # a field step of 0.075 V/A moves an ion by q F / k
+    np.testing.assert_allclose(sorted({round(s, 5) for s in steps}), [0.8 * 0.075 / K, 0.8 * 0.075 / K_HOLE], atol=1e-5)
+    for who in ("perfect", name):
+        where = f"3x1x1/{who}/x+0.1500/out"
+        jumps = replace(sweep, rows=sweep.rows | {where: replace(sweep.rows[where], step=0.7)})
+        found = jumps.curve(name, "x", REPEAT)
+        assert found.intact.tolist() == [True] * 6 + [False] * 3
+        assert found.reversible.tolist() == [True] * 4 + [False] * 5
+        assert not found.became[6]
+
+
+def test_how_far_the_crystal_follows(crystal, tmp_path):
+    _, sweep = run(tmp_path, crystal, n_points=9)
+    assert sweep.crystal_in_field(REPEAT) == {"x+": (0.3, 0.3), "x-": (0.3, 0.3)}
+    where = "3x1x1/perfect/x-0.1500/out"
+    jumps = replace(sweep, rows=sweep.rows | {where: replace(sweep.rows[where], step=0.7)})
+    assert jumps.crystal_in_field(REPEAT)["x-"] == (0.075, 0.3)
+    assert sweep.crystal_in_field((9, 9, 9)) == {}
+
+
+def test_every_point_knows_the_one_before_it():
+    starts = field_sweep.plan([], [(1, 1, 1)], ["x", "0.5,1,0"], 0.3, 7)
+    names = [p.name for p in starts]
+    for point, start in starts.items():
+        assert field_response.field_before(point.name, names) == (start.name if start else "")
+    assert field_response.field_before("1x1x1/0:hole1:0,0,0/0/held", names) == ""
 
 
 def test_field_at_which_the_pair_becomes_favourable():
     field = np.linspace(-0.2, 0.2, 5)
     energy = 0.3 - 2 * field
-    curve = field_response.FieldCurve("p", "m", "x", field, energy, energy, ("",) * 5, np.full(5, 2.0))
+    curve = field_curve.FieldCurve("p", "m", "x", field, energy, energy, ("",) * 5, np.full(5, 2.0))
     against, along = curve.favourable_from()
     assert along == pytest.approx(0.15)
     assert np.isnan(against)
-    lost = field_response.FieldCurve("p", "m", "x", field, energy, energy, ("",) * 4 + ("more sites are vacant",),
+    lost = field_curve.FieldCurve("p", "m", "x", field, energy, energy, ("",) * 4 + ("more sites are vacant",),
                                      np.full(5, 2.0))
     assert np.isnan(lost.favourable_from()).all()  # at 0.2 V/A, where it would be, it is no pair
 
@@ -219,6 +240,18 @@ def test_no_way_back_is_no_hysteresis_known(crystal, tmp_path):
     assert np.isnan(half.hysteresis)
     assert "no way back" in str(half)
     np.testing.assert_array_equal(half.out, whole.out)
+
+
+def test_a_way_out_that_was_made_longer_later_was_met_again_up_to_the_turn(crystal, tmp_path):
+    run(tmp_path, crystal, n_points=5, field_max=0.2)
+    starts = field_sweep.plan([pair(crystal)], [REPEAT], ["x"], 0.3, 7)
+    starts = {p: s for p, s in starts.items() if p.leg != "back"}
+    field_sweep.sweep(crystal, partial(Wells, crystal), starts, tmp_path / "a.xyz", "wells", 1e-7, progress=False)
+    curve = field_response.load_sweep(tmp_path / "a.xyz").curve(pair(crystal).name, "x", REPEAT)
+    assert curve.field.tolist() == [-0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3]
+    assert np.isnan(curve.back).tolist() == [True] + [False] * 5 + [True]
+    assert curve.reversible.tolist() == [False, True, True, False, True, True, False]
+    assert curve.hysteresis < 1e-9
 
 
 def test_interrupted_at_random_the_result_is_the_same(crystal, tmp_path):

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from esgap import figures_frenkel
-from esgap.field_response import DistanceScan, FieldCurve
+from esgap.field_curve import FieldCurve
+from esgap.pair_law import PairPoints
 
 FIELD = np.linspace(-0.2, 0.2, 5)
 
@@ -16,11 +17,11 @@ def curve(model, direction, gone=False, error=None):
 
 def test_formation_energy(ax):
     curves = [curve("ES-GAP", "x", gone=True, error=np.full(5, 0.05)), curve("ES-GAP", "y"), curve("GAP", "x")]
-    figures_frenkel.formation_energy(curves, ax, dft=0.8)
+    figures_frenkel.formation_energy(curves, ax, dft=0.8, paper={"GAP": 0.6})
     (band,) = ax.collections
     assert np.ptp(band.get_paths()[0].vertices[:, 1]) == pytest.approx(np.ptp(curves[0].out) + 0.1)
     labels = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert labels == ["ES-GAP, x", "ES-GAP, y", "GAP, x", "DFT"]
+    assert labels == ["ES-GAP, x", "ES-GAP, y", "GAP, x", "DFT", "GAP, paper"]
     first, back, there, gone = ax.get_lines()[:4]
     np.testing.assert_array_equal(first.get_xydata(), np.stack([FIELD, curves[0].out], 1))
     np.testing.assert_array_equal(back.get_ydata(), curves[0].back)
@@ -41,14 +42,28 @@ def test_decomposition_adds_up(ax):
     assert (gone.get_xdata().tolist(), gone.get_markerfacecolor()) == ([0.2], "none")
 
 
+def points(model, energy):
+    n = len(energy)
+    return PairPoints(model, np.zeros(n, int), ("p",) * n, ("",) * n, ((1, 1, 1),) * n, np.array([3.0, 6, 9]),
+                      np.array([-4.8, -2.4, -1.6]), np.array(energy))
+
+
 def test_distance_scan(ax):
-    scan = DistanceScan("GAP", ("a", "b", "c"), np.array([3.0, 6, 9]), np.ones(3), np.array([0.5, 0.6, 0.7]),
-                        ("", "gone", ""))
-    figures_frenkel.distance_scan([scan], ax, twice_cutoff=10)
-    assert [line.get_xdata()[:2] for line in ax.get_lines()] == [pytest.approx([3, 9]), [6], [10, 10]]
-    ax.clear()
-    figures_frenkel.distance_scan([scan], ax, relaxed=False)
-    np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [1, 1])
+    figures_frenkel.distance_scan([points("GAP", [1.0, 1, 1]), points("ES-GAP", [0.5, 0.6, 0.7])], ax, twice_cutoff=10)
+    first, second, line = ax.get_lines()
+    np.testing.assert_array_equal(first.get_xydata(), [[3, 1], [6, 1], [9, 1]])
+    np.testing.assert_array_equal(second.get_ydata(), [0.5, 0.6, 0.7])
+    assert line.get_xdata() == [10, 10]
+    assert first.get_color() != second.get_color()
+
+
+def test_pair_law(ax):
+    figures_frenkel.pair_law([points("ES-GAP", [-2.4, -1.2, -0.8])], ax, bare=0.5)
+    found, law = ax.get_lines()[:2]
+    np.testing.assert_allclose(found.get_ydata(), 0.5 * found.get_xdata(), atol=1e-12)
+    assert found.get_ydata().mean() == pytest.approx(0, abs=1e-12)
+    assert law.get_slope() == 0.5
+    assert "bare charges, 0.50 e²" in [t.get_text() for t in ax.get_legend().get_texts()]
 
 
 def test_the_schematic_names_its_parts(ax):

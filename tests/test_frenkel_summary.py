@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from esgap import field_response, field_sweep, frenkel, frenkel_summary, frenkel_view
-from esgap.field_response import DistanceScan, Row, Sweep
+from esgap.field_response import Row, Sweep
 from esgap.frenkel import FrenkelPair
 from esgap.interstitials import Interstitial
 from esgap.store import labelled, read_frames, write_frames
@@ -124,18 +124,7 @@ def test_models_are_compared_over_pairs_that_both_keep():
         frenkel_summary.compare(gap, made_up("es-gap", [1.0] * 4, became=range(4)), (1, 1, 1))
 
 
-def test_the_longest_scan_that_both_models_hold():
-    gap, es_gap = made_up("gap", [0.5, 0.7, 0.9]), made_up("es-gap", [0.6, 0.9, 1.0], became=[1])
-    for sweep in (gap, es_gap):
-        del sweep.rows["2x2x1/p0/0/out"]
-    assert frenkel_summary.scan({"GAP": gap, "ES-GAP": es_gap}, "p0") == ((1, 1, 1), ["p0", "p1", "p2"])
-    swept = replace(es_gap, rows=es_gap.rows | {"1x1x1/p0/x+0.1000/out": Row(-9.0)})
-    distance, difference = frenkel_summary.scan_difference({"GAP": gap, "ES-GAP": swept})
-    np.testing.assert_allclose(distance, [3, 5])  # p1 is gone
-    np.testing.assert_allclose(difference, [0.1, 0.1])
-
-
-def test_cell_sizes_and_far_pairs(crystal):
+def test_cell_sizes(crystal):
     sweeps = {"GAP": made_up("gap", [0.5, 0.7]), "ES-GAP": made_up("es-gap", [0.5, 0.7], became=[0])}
     sizes = frenkel_summary.sizes(sweeps, crystal)
     assert sizes["GAP"]["p0"][0].tolist() == [8, 32]
@@ -143,11 +132,6 @@ def test_cell_sizes_and_far_pairs(crystal):
     assert frenkel_summary.size_effect(sizes["GAP"]) == pytest.approx(0.1)
     with pytest.raises(ValueError, match="no pair survives in more than one cell"):
         frenkel_summary.size_effect({"p0": sizes["ES-GAP"]["p0"]})
-    scan = DistanceScan("GAP", ("a", "b", "c"), np.array([3.0, 9, 12]), np.array([2.0, 1.0, 1.1]), np.ones(3),
-                        ("",) * 3)
-    assert frenkel_summary.spread_beyond(scan, 8.0) == (pytest.approx(0.1), 2)
-    with pytest.raises(ValueError, match="no pair is farther apart than 20 A"):
-        frenkel_summary.spread_beyond(scan, 20.0)
 
 
 def test_tables_and_dft(crystal, tmp_path):
@@ -162,11 +146,22 @@ def test_tables_and_dft(crystal, tmp_path):
     dft = frenkel_summary.dft_energies(tmp_path / "dft.xyz")
     assert dft == {("GAP", "p1", (1, 1, 1)): pytest.approx(0.75)}
     table = frenkel_summary.pairs_table(sweeps, dft, crystal)
-    assert "| `p1` | 8 | 4.00 | 0.700 | 0.700 | 0.750 | – |" in table
-    assert "| `p0` | 32 | 3.00 | 0.600 | recombined | – | – |" in table
+    assert "| `p1` | 8 | 4.0, 0.0, 0.0 | 4.00 | 0.700 | 0.700 | 0.750 | – | 1.40 |" in table  # 0.7 eV over 0.5 e A
+    assert "| `p0` | 32 | 3.0, 0.0, 0.0 | 3.00 | 0.600 | recombined | – | – | – |" in table
     assert "DFT" not in frenkel_summary.pairs_table(sweeps, {}, crystal)
     assert "GAP less DFT is -50 meV (pair p1 in the 1×1×1 cell" in frenkel_summary.dft_note(sweeps, dft)
     assert "still to be computed" in frenkel_summary.dft_note(sweeps, {})
+
+
+def test_where_a_pair_is_looked_at():
+    sweep = made_up("es-gap", [0.5, 0.7, -0.2], became=[1])
+    assert frenkel_summary.cell_of(sweep, "p0") == (2, 2, 1)
+    swept = replace(sweep, rows=sweep.rows | {"1x1x1/p0/x+0.1000/out": Row(-9.0)})
+    assert frenkel_summary.cell_of(swept, "p0") == (1, 1, 1)
+    with pytest.raises(ValueError, match="pair p1 did not survive the relaxation in any cell"):
+        frenkel_summary.cell_of(sweep, "p1")
+    assert frenkel_summary.lower_than_crystal(sweep) == {"1x1x1/p2": pytest.approx(-0.2), "2x2x1/p2": pytest.approx(
+        -0.1)}
 
 
 def test_directions_follow_the_dipole(sweep, crystal):

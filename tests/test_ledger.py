@@ -98,12 +98,14 @@ def test_frenkel_numbers_are_those_of_the_stored_sweeps(verdicts):
     sweeps = frenkel_summary.shipped()
     found = frenkel_summary.largest(sweeps)
     assert verdicts["frenkel-es-gap"].numbers[0].value == pytest.approx(np.mean(found.es_gap))
-    gap, difference = (n for n in verdicts["frenkel-gap"].numbers if not n.what.startswith("DFT"))
+    gap, difference, held, _ = (n for n in verdicts["frenkel-gap"].numbers if not n.what.startswith("DFT"))
     assert gap.value == pytest.approx(np.mean(found.gap))
     assert difference.error == pytest.approx(np.std(found.es_gap - found.gap, ddof=1) / np.sqrt(len(found.pairs)))
+    # with all else held, theory leaves no choice: the charge of lithium squared
+    assert held.value == pytest.approx(sweeps["ES-GAP"].charges["Li"] ** 2, abs=4 * held.error + 0.01)
     if frenkel_summary.curves(sweeps["GAP"]):
         assert verdicts["frenkel-gap-field"].statements == (("no response", HOLDS),)
-    if curves := frenkel_summary.curves(sweeps["ES-GAP"]):
+    if curves := frenkel_summary.curves(sweeps["ES-GAP"], frenkel_summary.largest_swept(sweeps["ES-GAP"])):
         lowest = min(c.out[c.intact].min() for c in curves)
         assert verdicts["frenkel-field"].numbers[0].value == pytest.approx(lowest)
 

@@ -1,132 +1,30 @@
-"""Formation energies of Frenkel pairs from a finished sweep: against field, distance and cell size.
+"""Formation energies of Frenkel pairs from a finished sweep, at zero field and as curves against it (`field_curve`).
 
-    E_f(E) = E_pair(E) - E_perfect(E) = E_f(0) - E . mu + relaxation(E),   slope at 0: -E^ . mu,   curvature -alpha
-
-mu: the pair's dipole at zero field (`frenkel.dipole`). The line is that of frozen geometries, the exact first order
-(Hellmann-Feynman); what is below it is the difference of two relaxations, of the pair and of the perfect cell. The fit
-is a cubic in the field strength F, E_f = e + s F - alpha F^2 / 2 + t F^3, over points at which the pair is there; its
-errors come from its residuals: how well a cubic describes the curve, not how good the potential is.
-Units: A, eV, e, V/A; alpha in e A^2/V.
+Units: A, eV, e, V/A.
 """
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from .ewald import COULOMB
+from .field_curve import FieldCurve
 from .frenkel import FrenkelPair, dipole, what_became_of
 from .interstitials import Interstitial
 from .store import FrameStore, read_record
 
-
-@dataclass(frozen=True, eq=False)
-class FieldCurve:
-    """Formation energy of one pair against the field strength along one direction, going out from zero and back."""
-
-    pair: str
-    model: str
-    direction: str
-    field: np.ndarray   # (n,) V/A, ascending, negative: against the direction
-    out: np.ndarray     # (n,) eV
-    back: np.ndarray    # (n,) eV; at the ends, where it turns, that of `out`; at zero the one that differs more; NaN
-    #                     where the way back has not been taken
-    became: tuple       # (n,) what became of the pair on the way out, "" while it is there
-    dipole: np.ndarray  # (n,) e A, component of mu along the direction, on the way out
-    error: np.ndarray | None = None  # (n,) eV, standard error of `out` from a committee; NaN or None where not known
-
-    @property
-    def hysteresis(self):
-        """Largest difference between the ways out and back, eV; NaN if there is no way back."""
-        return float(np.max(np.abs(self.out - self.back), initial=0.0))
-
-    @property
-    def zero(self):
-        return int(np.flatnonzero(self.field == 0)[0])
-
-    @property
-    def frozen(self):
-        """(n,) eV: energies of the geometries of zero field, in the field."""
-        return self.out[self.zero] - self.field * self.dipole[self.zero]
-
-    @property
-    def relaxation(self):
-        """(n,) eV: what relaxing in the field adds to `frozen`."""
-        return self.out - self.frozen
-
-    @property
-    def intact(self):
-        """(n,) bool: the pair is there, and was on all the way out from zero."""
-        there = np.array([not text for text in self.became])
-        right, left = there[self.zero:], there[self.zero::-1]
-        return np.concatenate([np.logical_and.accumulate(left)[:0:-1], np.logical_and.accumulate(right)])
-
-    def favourable_from(self):
-        """Weakest field (V/A) at which E_f is negative, interpolated, as (against, along) the direction; NaN: none.
-
-        Only while the pair is there: what has less energy beyond is another arrangement of ions, not a pair.
-        """
-        ends = []
-        for part in (slice(self.zero, None, -1), slice(self.zero, None)):
-            there = self.intact[part]
-            f, e = self.field[part][there], self.out[part][there]
-            if not len(e):
-                ends.append(np.nan)
-                continue
-            k = int(np.argmax(e < 0))
-            crossed = e[k] < 0
-            ends.append(float(f[k] if k == 0 else f[k - 1] + (f[k] - f[k - 1]) * e[k - 1] / (e[k - 1] - e[k]))
-                        if crossed else np.nan)
-        return tuple(ends)
-
-    def __str__(self):
-        way_back = "no way back" if np.isnan(self.hysteresis) else f"hysteresis {self.hysteresis:.4f} eV"
-        return (f"{self.model}, pair {self.pair}, along {self.direction}: {self.out[self.zero]:.3f} eV at zero field, "
-                f"{self.out[0]:.3f} at {self.field[0]:g} and {self.out[-1]:.3f} at {self.field[-1]:+g} V/A, "
-                f"{way_back}, {(~self.intact).sum()} points without the pair")
-
-
-@dataclass(frozen=True)
-class Response:
-    """Cubic fit of a curve: value and standard error of each; slope_frozen is that of -mu, with no fit."""
-
-    energy: tuple     # eV
-    slope: tuple      # e A
-    alpha: tuple      # e A^2/V; minus the curvature
-    third: tuple      # e A^3/V^2
-    slope_frozen: float
-    n_points: int
-
-    def __str__(self):
-        return (f"E_f(0) {_pm(self.energy)} eV, slope {_pm(self.slope)} e A (frozen {self.slope_frozen:.4f}), "
-                f"alpha {_pm(self.alpha)} e A^2/V, {self.n_points} points")
-
-
-def _pm(pair):
-    return f"{pair[0]:.4f} +- {pair[1]:.4f}"
-
-
-def response(curve, largest=np.inf):
-    """Fit of `curve` over fields up to `largest` (V/A) at which the pair is there -> `Response`."""
-    use = curve.intact & (np.abs(curve.field) <= largest + 1e-12)
-    if use.sum() < 6:
-        raise ValueError(f"{use.sum()} points with the pair within {largest:g} V/A; a cubic with error bars needs 6: "
-                         "take more or larger fields")
-    x = curve.field[use] / np.abs(curve.field[use]).max()  # scaled: powers of 0.1 V/A would be badly conditioned
-    c, cov = np.polyfit(x, curve.out[use], 3, cov=True)
-    scale = np.abs(curve.field[use]).max() ** np.arange(3, -1, -1)
-    value, error = c / scale, np.sqrt(np.diag(cov)) / scale
-    third, half, slope, energy = [(float(v), float(e)) for v, e in zip(value, error, strict=True)]
-    return Response(energy, slope, (-2 * half[0], 2 * half[1]), third, -float(curve.dipole[curve.zero]), int(use.sum()))
+# A; from one field to the next ions move by 0.1 A or less while they follow it, and by 0.3 A or more when one jumps
+JUMP = 0.2
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is kept of one relaxed point; of a perfect cell energy alone."""
+    """What is kept of one relaxed point; of a perfect cell energy and step alone."""
 
     energy: float                # eV, field included
     became: str = ""             # of the pair, "" while it is there
     dipole: tuple = (0., 0., 0.)  # e A, mu
     error: float = np.nan        # eV, of the formation energy, from a committee if there is one
+    step: float = 0.0            # A, the farthest that any atom has moved since the field before
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,9 +101,22 @@ class Sweep:
                         key=lambda p: _strength(p, direction))
         points = [p for p in points if p == "0" or _strength(p, direction) != 0]
         rows = [self._row(cell, pair, p, direction, unit) for p in points]
-        strength, out, back, became, moment, error = zip(*rows, strict=True)
+        strength, out, back, became, moment, error, jumped = zip(*rows, strict=True)
         return FieldCurve(pair, self.label, direction, np.array(strength), np.array(out), np.array(back), became,
-                          np.array(moment), np.array(error))
+                          np.array(moment), np.array(error), jumped)
+
+    def crystal_in_field(self, repeat):
+        """How far the perfect crystal follows a field -> {"x+": (strongest field on its branch, strongest relaxed)},
+        V/A, for every side on which fields were relaxed."""
+        stem, found = "x".join(map(str, repeat)) + "/perfect/", {}
+        for d in self.directions:
+            for side in "+-":
+                points = sorted((float(n.split("/")[2].removeprefix(d + side)), r.step) for n, r in self.rows.items()
+                                if n.startswith(f"{stem}{d}{side}") and n.endswith("/out"))
+                if points:
+                    follows = [f for k, (f, _) in enumerate(points) if all(s <= JUMP for _, s in points[:k + 1])]
+                    found[d + side] = (max(follows, default=0.0), points[-1][0])
+        return found
 
     def _row(self, cell, pair, point, direction, unit):
         defect, perfect = (self._at(f"{cell}/{name}/{point}/out") for name in (pair, "perfect"))
@@ -213,9 +124,19 @@ class Sweep:
         returns = [f"{direction}{side}0.0000" for side in "+-"] if point == "0" else [point]
         back = [a.energy - b.energy for a, b in (
             [self.rows.get(f"{cell}/{name}/{p}/back") for name in (pair, "perfect")] for p in returns) if a and b]
-        turned = out if self.returned else np.nan  # at the ends there is nothing to come back from
+        turned = out if point == self._turn(cell, pair, point, direction) else np.nan  # nothing to come back from
         return (_strength(point, direction), out, max(back, key=lambda e: abs(e - out), default=turned),
-                defect.became, float(np.array(defect.dipole) @ unit), defect.error)
+                defect.became, float(np.array(defect.dipole) @ unit), defect.error,
+                max(defect.step, perfect.step) > JUMP)
+
+    def _turn(self, cell, pair, point, direction):
+        """Where the way back begins, on the side of a point: the weakest field beyond all that were met again."""
+        way = f"{cell}/{pair}/{direction}{'-' if _strength(point, direction) < 0 else '+'}"
+        out, back = ({n.split("/")[2] for n in self.rows if n.startswith(way) and n.endswith(leg)}
+                     for leg in ("/out", "/back"))
+        met = max((abs(_strength(p, direction)) for p in back), default=np.inf)
+        return min((p for p in out if abs(_strength(p, direction)) > met), default="",
+                   key=lambda p: abs(_strength(p, direction)))
 
     def _at(self, name):
         if name not in self.rows:
@@ -243,6 +164,23 @@ def with_errors(sweep, committee, scale=1.0):
     return replace(sweep, rows=rows)
 
 
+def field_before(name, names):
+    """Of the names of a sweep's points, the one from which `name` started; "" at zero field, where a sweep starts."""
+    stem, point, leg = name.rsplit("/", 2)
+    if leg == "held" or point == "0":
+        return ""
+    way = point[:point.rindex(".") - 1]  # e.g. x+
+    taken = {float(n.split("/")[2].removeprefix(way)): n for n in names
+             if n.startswith(f"{stem}/{way}") and n.endswith("/out")}
+    back = {float(n.split("/")[2].removeprefix(way)): n for n in names
+            if n.startswith(f"{stem}/{way}") and n.endswith("/back")}
+    strength = float(point.removeprefix(way))
+    if leg == "out":
+        return taken.get(max((s for s in taken if s < strength), default=None), f"{stem}/0/out")
+    later = {**taken, **back} if strength < max(taken, default=0.0) else {}
+    return later.get(min((s for s in later if s > strength), default=None), "")
+
+
 def _strength(point, direction):
     return 0.0 if point == "0" else float(point.removeprefix(direction))
 
@@ -256,11 +194,13 @@ def load_sweep(path):
     for name, atoms in frames.items():
         cell, pair, rest = name.split("/", 2)
         perfect = frames.get(f"{cell}/perfect/{rest.replace('held', 'out')}")
+        before = frames.get(field_before(name, frames))
+        step = float(np.linalg.norm(atoms.positions - before.positions, axis=1).max()) if before else 0.0
         if pair == "perfect":
-            rows[name] = Row(atoms.get_potential_energy())
+            rows[name] = Row(atoms.get_potential_energy(), step=step)
         elif perfect:
             rows[name] = Row(atoms.get_potential_energy(), what_became_of(pairs[pair], atoms, perfect),
-                             tuple(dipole(atoms, perfect, about["charges"]).tolist()))
+                             tuple(dipole(atoms, perfect, about["charges"]).tolist()), step=step)
     return Sweep(rows, about["model"], about["charges"], pairs,
                  {n: np.array(p["vector"]) for n, p in about["pairs"].items()}, about["directions"], frames)
 
@@ -272,40 +212,3 @@ def read_pairs(entries):
         site = Interstitial(p["site"]["name"], tuple(p["site"]["position"]), p["site"]["nearest"], p["site"]["orbit"])
         pairs[name] = FrenkelPair(p["vacancy"], site, tuple(p["shift"]), p["ion"])
     return pairs
-
-
-@dataclass(frozen=True, eq=False)
-class DistanceScan:
-    """Formation energy at zero field against the distance of vacancy and interstitial ion, which is not relaxed."""
-
-    model: str
-    pairs: tuple
-    distance: np.ndarray  # (n,) A
-    held: np.ndarray      # (n,) eV, surroundings as in the perfect crystal
-    relaxed: np.ndarray   # (n,) eV
-    became: tuple         # (n,) "" while the pair is there
-
-    def __str__(self):
-        return "\n".join(f"{p}: {d:6.2f} A, held {h:7.3f}, relaxed {r:7.3f} eV {b}".rstrip() for p, d, h, r, b in zip(
-            self.pairs, self.distance, self.held, self.relaxed, self.became, strict=True))
-
-
-def distance_scan(sweep, repeat, pairs=None):
-    """All pairs (or those named) of a sweep, by distance -> `DistanceScan`."""
-    names = sorted(sweep.pairs if pairs is None else pairs, key=lambda n: np.linalg.norm(sweep.vectors[n]))
-    return DistanceScan(sweep.label, tuple(names), np.array([np.linalg.norm(sweep.vectors[n]) for n in names]),
-                        np.array([sweep.formation_energy(n, repeat, held=True) for n in names]),
-                        np.array([sweep.formation_energy(n, repeat) for n in names]),
-                        tuple(sweep.became(n, repeat) for n in names))
-
-
-def fit_charge_pair(distance, energy):
-    """Least squares of energy = far - C q^2/(eps d), C = 14.4 eV A -> ((far, error) in eV, (q^2/eps, error) in e^2).
-
-    Two screened charges in an infinite medium, for comparison: images in the periodic cell are left out.
-    """
-    if len(distance) < 4:
-        raise ValueError(f"{len(distance)} distances; a line with error bars needs 4")
-    (slope, far), cov = np.polyfit(COULOMB / np.asarray(distance), energy, 1, cov=True)
-    error = np.sqrt(np.diag(cov))
-    return (float(far), float(error[1])), (-float(slope), float(error[0]))

@@ -25,11 +25,12 @@ def potential_drop(ax):
     ax.grid(False)
 
 
-def formation_energy(curves, ax, dft=None):
-    """Formation energy against field: colour by direction, line and marker by model; open: the pair is gone.
+def formation_energy(curves, ax, dft=None, paper=None):
+    """Formation energy against field: colour by direction, line and marker by model; open: the pair is gone or changed.
 
     curves: `field_response.FieldCurve`s, any models and directions; bands are one standard error where it is known.
-    dft: eV at zero field. The way back is drawn thin: it is seen only where it differs.
+    dft: eV at zero field; paper: {model: eV}, what others have found there. The way back is drawn thin: it is seen only
+    where it differs.
     """
     directions = list(dict.fromkeys(c.direction for c in curves))
     models = list(dict.fromkeys(c.model for c in curves))
@@ -44,6 +45,9 @@ def formation_energy(curves, ax, dft=None):
             ax.fill_between(c.field, c.out - c.error, c.out + c.error, color=colour, alpha=0.15, lw=0)
     if dft is not None:
         ax.plot([0], [dft], "*", color="k", ms=13, label="DFT")
+    for model, energy in (paper or {}).items():
+        ax.plot([0], [energy], marker=MODEL_MARKERS.get(model, "^"), color="0.5", mfc="none", ms=9, ls="none",
+                label=f"{model}, paper")
     ax.axhline(0, color="k", lw=1)
     ax.set(xlabel="electric field (V/Å)", ylabel="formation energy (eV)")
     if ax.get_legend_handles_labels()[0]:  # no curves are stored yet
@@ -62,21 +66,33 @@ def decomposition(curve, ax):
     ax.legend()
 
 
-def distance_scan(scans, ax, relaxed=True, twice_cutoff=None):
-    """Formation energy against the distance of the pair; scans: `field_response.DistanceScan`s, one for each model.
+def distance_scan(points, ax, twice_cutoff=None):
+    """Formation energy against the distance of vacancy and interstitial ion, a line a model.
 
-    twice_cutoff: A; beyond it a local model must be flat. Open: the pair did not survive the relaxation.
+    points: `pair_law.PairPoints`, each of pairs that differ in their distance alone. twice_cutoff: A; beyond it a local
+    model must be flat if nothing relaxes.
     """
-    for k, scan in enumerate(scans):
-        colour, marker = MODEL_COLOURS.get(scan.model, DIRECTION_COLOURS[k]), MODEL_MARKERS.get(scan.model, "^")
-        energy = scan.relaxed if relaxed else scan.held
-        gone = np.array([bool(text) for text in scan.became])
-        ax.plot(scan.distance[~gone], energy[~gone], ls=LINES[k % len(LINES)], marker=marker, color=colour,
-                label=scan.model)
-        ax.plot(scan.distance[gone], energy[gone], ls="none", marker=marker, color=colour, mfc="none")
+    for k, p in enumerate(points):
+        colour, marker = MODEL_COLOURS.get(p.model, DIRECTION_COLOURS[k]), MODEL_MARKERS.get(p.model, "^")
+        ax.plot(p.distance, p.energy, ls=LINES[k % len(LINES)], marker=marker, color=colour, label=p.model)
     if twice_cutoff is not None:
         ax.axvline(twice_cutoff, color="k", lw=1, ls=":", label="twice the cutoff")
     ax.set(xlabel="distance of vacancy and interstitial ion (Å)", ylabel="formation energy (eV)")
+    ax.legend()
+
+
+def pair_law(points, ax, bare=None):
+    """Formation energy against the lattice energy of two unit charges, both less their mean over pairs that are alike.
+
+    points: `pair_law.PairPoints`, one for each model. bare: e^2, slope of the law of bare charges, drawn as a line.
+    """
+    for k, p in enumerate(points):
+        ax.plot(p.less_family("lattice"), p.less_family("energy"), ls="none", marker=MODEL_MARKERS.get(p.model, "^"),
+                color=MODEL_COLOURS.get(p.model, DIRECTION_COLOURS[k]), label=p.model)
+    if bare is not None:
+        ax.axline((0, 0), slope=bare, color="k", lw=1, ls="--", label=f"bare charges, {bare:.2f} e²")
+    ax.axhline(0, color="k", lw=0.7)
+    ax.set(xlabel="lattice energy of unit charges (eV/e²)", ylabel="formation energy less mean (eV)")
     ax.legend()
 
 

@@ -24,7 +24,8 @@ DIGITS = 6  # of energies and dipoles: relaxations end within 1e-5 eV
 def write_summary(sweep, path, inputs=()):
     """Write a `Sweep` to `path` (.json) without its frames."""
     rows = {name: [round(r.energy, DIGITS), r.became, [round(x, DIGITS) for x in r.dipole],
-                   round(r.error, DIGITS) if np.isfinite(r.error) else None] for name, r in sweep.rows.items()}
+                   round(r.error, DIGITS) if np.isfinite(r.error) else None, round(r.step, 3)]
+            for name, r in sweep.rows.items()}
     write_record(path, {
         "model": sweep.model, "generation": sweep.generation, "cutoff": sweep.cutoff,
         "charges": sweep.charges,
@@ -36,8 +37,8 @@ def write_summary(sweep, path, inputs=()):
 def load_summary(path):
     """The `Sweep` that `write_summary` wrote; its frames are left out."""
     r = read_record(path)
-    rows = {name: Row(energy, became, tuple(mu), *(np.nan if e is None else e for e in error))
-            for name, (energy, became, mu, *error) in r["rows"].items()}
+    rows = {name: Row(energy, became, tuple(mu), np.nan if error is None else error, step)
+            for name, (energy, became, mu, error, step) in r["rows"].items()}
     return Sweep(rows, r["model"], r["charges"], read_pairs(r["pairs"]),
                  {n: np.array(p["vector"]) for n, p in r["pairs"].items()}, r["directions"],
                  generation=r["generation"], cutoff=r["cutoff"])
@@ -52,11 +53,12 @@ def shipped():
 def write_story(sweep, crystal, path):
     """Bare frames, on one branch: the perfect cell, the pair as built, relaxed, and at all fields on the way out.
 
-    Of the first pair that was swept; without fields, of the first that survives in its largest cell.
+    Of the pair that was swept in the largest cell; without fields, of the first that survives in its largest cell.
     """
     there = [(n, "", sweep.repeats(n)[-1]) for n in sweep.pairs]
     there.sort(key=lambda which: sweep.became(which[0], which[2]) != "")  # those that survive first
-    pair, _, repeat = (*sweep.swept(), *there)[0]
+    swept = sorted(sweep.swept(), key=lambda which: -np.prod(which[2]))
+    pair, _, repeat = (*swept, *there)[0]
     cell = f"{'x'.join(map(str, repeat))}"
     frames = {"perfect": sweep.frames[f"{cell}/perfect/0/out"], "built": sweep.pairs[pair].cell(crystal, repeat)}
     frames |= {n.split("/")[2]: a for n, a in sweep.frames.items() if n.startswith(f"{cell}/{pair}/")
@@ -159,37 +161,14 @@ def largest(sweeps):
     raise ValueError(f"of the pairs {', '.join(names)} none survives with both models in any cell")
 
 
-def curves(sweep):
-    """Every `FieldCurve` of a sweep."""
-    return tuple(sweep.curve(*which) for which in sweep.swept())
+def curves(sweep, repeat=None):
+    """Every `FieldCurve` of a sweep, or those in one cell."""
+    return tuple(sweep.curve(*which) for which in sweep.swept() if repeat in (None, which[2]))
 
 
-def in_all(sweeps, repeat, names):
-    """Those of the names whose pairs all sweeps hold in this cell, relaxed and held."""
-    points = [f"{'x'.join(map(str, repeat))}/{{}}/0/{leg}" for leg in ("out", "held")]
-    return [n for n in names if all(p.format(n) in s.rows for s in sweeps.values() for p in points)]
-
-
-def scan(sweeps, pair):
-    """(cell, names) of the longest scan of the distance that all sweeps hold: pairs alike to `pair` in one cell."""
-    some = next(iter(sweeps.values()))
-    names = {r: in_all(sweeps, r, some.alike(pair, r)) for n in some.alike(pair) for r in some.repeats(n)}
-    repeat = max(names, key=lambda r: (len(names[r]), np.prod(r)))
-    return repeat, names[repeat]
-
-
-def scan_difference(sweeps, held=False):
-    """ES-GAP less GAP for pairs that differ in nothing but distance -> (distance (n,) A, difference (n,) eV).
-
-    The pairs alike to the first that was swept in a field; only those that survive with both models.
-    """
-    gap, es_gap = sweeps["GAP"], sweeps["ES-GAP"]
-    pairs = swept_pairs({"ES-GAP": es_gap}) or several_cells(es_gap)
-    repeat, names = scan(sweeps, pairs[0])
-    names = [n for n in names if not (gap.became(n, repeat) or es_gap.became(n, repeat))]
-    return (np.array([np.linalg.norm(gap.vectors[n]) for n in names]),
-            np.array([es_gap.formation_energy(n, repeat, held) - gap.formation_energy(n, repeat, held)
-                      for n in names]))
+def largest_swept(sweep):
+    """The largest cell in which a pair was taken through a field; None if none was."""
+    return max((repeat for _, _, repeat in sweep.swept()), key=np.prod, default=None)
 
 
 def several_cells(sweep):
@@ -202,13 +181,14 @@ def several_cells(sweep):
 
 
 def pairs_table(sweeps, dft, crystal):
-    """Markdown table of the pairs of `several_cells`: separation, formation energies, what became of them.
+    """Markdown table of the pairs of `several_cells`: from vacancy to site, formation energies, what became of them.
 
-    sweeps: {label: `Sweep`}; dft: as from `dft_energies`; its columns are left out if there are none.
+    sweeps: {label: `Sweep`}; dft: as from `dft_energies`; its columns are left out if there are none. Last, the weakest
+    field that makes the pair favourable to first order, along its dipole mu in the last of the sweeps, E_f / |mu|.
     """
     labels = list(sweeps)
-    columns = [*labels, *(f"DFT on {n}'s" for n in labels if dft)]
-    rows = [f"| pair | atoms | distance (Å) | {' | '.join(columns)} |", "|:--|--:|--:|" + ":--|" * len(columns)]
+    columns = [*labels, *(f"DFT on {n}'s" for n in labels if dft), "E_f/μ (V/Å)"]
+    rows = [f"| pair | atoms | vector (Å) | Å | {' | '.join(columns)} |", "|:--|--:|:--|--:|" + ":--|" * len(columns)]
     first = sweeps[labels[0]]
     for pair in several_cells(first):
         for repeat in sorted({r for s in sweeps.values() for r in s.repeats(pair)}, key=lambda r: (np.prod(r), r)):
@@ -220,9 +200,43 @@ def pairs_table(sweeps, dft, crystal):
                 bar = f" ± {error:.3f}" if np.isfinite(error) else ""
                 cells.append(gone or (f"{s.formation_energy(pair, repeat):.3f}{bar}" if there else "–"))
             cells += [f"{dft[n, pair, repeat]:.3f}" if (n, pair, repeat) in dft else "–" for n in labels if dft]
-            rows.append(f"| `{pair}` | {len(perfect_cell(crystal, repeat))} | {np.linalg.norm(first.vectors[pair]):.2f}"
-                        f" | {' | '.join(cells)} |")
+            cells.append(_weakest_field(sweeps[labels[-1]], pair, repeat))
+            vector = ", ".join(f"{x:.1f}" for x in first.vectors[pair])
+            rows.append(f"| `{pair}` | {len(perfect_cell(crystal, repeat))} | {vector} | "
+                        f"{np.linalg.norm(first.vectors[pair]):.2f} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _weakest_field(sweep, pair, repeat):
+    """E_f / |mu| in V/A as text; a dash for a pair that is not there or has no dipole."""
+    if repeat not in sweep.repeats(pair) or sweep.became(pair, repeat):
+        return "–"
+    moment = float(np.linalg.norm(sweep.dipole(pair, repeat)))
+    return f"{sweep.formation_energy(pair, repeat) / moment:.2f}" if moment > 1e-6 else "–"
+
+
+def cell_of(sweep, pair):
+    """The cell in which a pair is looked at: where it was swept, or else the largest in which it is there.
+
+    ValueError if there is none.
+    """
+    swept = [r for n, _, r in sweep.swept() if n == pair]
+    there = [r for r in sweep.repeats(pair) if not sweep.became(pair, r)]
+    if not there:
+        raise ValueError(f"pair {pair} did not survive the relaxation in any cell, so it has no dipole: choose another")
+    return max(swept or there, key=np.prod)
+
+
+def lower_than_crystal(sweep):
+    """Relaxed arrangements at zero field with less energy than the crystal -> {"cell/pair": eV}, most first.
+
+    They are no pairs any more, or hardly: what the model takes for a better place for lithium than the crystal's.
+    """
+    found = {}
+    for name in sweep.pairs:
+        for repeat in sweep.repeats(name):
+            found["x".join(map(str, repeat)) + "/" + name] = sweep.formation_energy(name, repeat)
+    return {name: e for name, e in sorted(found.items(), key=lambda item: item[1]) if e < 0}
 
 
 def directions_table(sweep, pair, repeat, crystal, directions=("x", "y", "z", "a", "b", "c")):
@@ -271,11 +285,3 @@ def size_effect(pairs):
     if not changes:
         raise ValueError("no pair survives in more than one cell")
     return float(np.sqrt(np.mean(np.square(changes))))
-
-
-def spread_beyond(scan, distance):
-    """(largest less smallest held energy in eV, number) of the pairs of a `DistanceScan` beyond a distance, A."""
-    far = scan.held[scan.distance > distance]
-    if not len(far):
-        raise ValueError(f"no pair is farther apart than {distance:g} A; scan a larger cell")
-    return float(np.ptp(far)), len(far)
