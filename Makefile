@@ -72,6 +72,11 @@ AGAIN_FROM = $(ESGAP) recompute --to $(AGAIN)
 LABELS  := $(patsubst %.json,%.xyz,$(wildcard data/dft/*.json $(LOOP)/gen?.json))
 # Li ions of which a pair was tried, each moved to `hole1`, before eight of all pairs were chosen (data/README.md)
 PAIRS   := $(foreach li,0 1 3 4 6 7 10 11 12 13,--pair $(li):hole1)
+FIELD   := --pair 3:hole1:-1,0,0 --supercell 2 2 2 --field-pair 3:hole1:-1,0,0 --field-supercell 2 2 2 --directions x y z
+define cells
+$(ESGAP) frenkel $(1) $(AGAIN)/runs/frenkel/all-$(1).xyz $(2) || test $$? = 1  # some points cannot be relaxed
+
+endef
 
 .PHONY: $(addprefix reproduce-,$(MINUTES) $(HOURS))
 reproduce: $(addprefix reproduce-,$(MINUTES))  ## stored results computed again, and how they differ: all of minutes
@@ -111,9 +116,10 @@ reproduce-paths: $(VENV)/.book  ## long: minimum-energy paths of both models bet
 
 reproduce-frenkel: $(VENV)/.book  ## long: Frenkel pairs of both models, with and without field
 	mkdir -p $(AGAIN)/runs/frenkel
-	for model in gap es-gap; do \
-	  $(ESGAP) frenkel $$model $(AGAIN)/runs/frenkel/all-$$model.xyz $(PAIRS) --supercell 2 2 2 --max-steps 400 || \
-	    test $$? = 1 || exit 2; done  # 1: some pairs cannot be relaxed, here as in the record
+	$(foreach model,gap es-gap,$(call cells,$(model),$(PAIRS) --supercell 2 2 2 --max-steps 400))
+	$(foreach model,gap es-gap,$(call cells,$(model),$(FIELD) --field-max 0.3 --n-points 31 --max-steps 100 --no-return))
+	$(foreach model,gap es-gap,$(call cells,$(model),$(FIELD) --field-max 0.08 --n-points 9 --max-steps 600))
+	$(foreach model,gap es-gap,$(call cells,$(model),--scan 3:hole1 --scan-supercell 2 3 2 --max-steps 600))
 	$(AGAIN_FROM) data/runs/frenkel-gap.json data/runs/frenkel-es-gap.json || test $$? = 1
 
 reproduce-dft: $(VENV)/.book  ## long, needs CP2K: structures of stored labels labelled again (LABELS="FILE.xyz ...")

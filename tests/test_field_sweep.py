@@ -207,6 +207,16 @@ def test_how_far_the_crystal_follows(crystal, tmp_path):
     jumps = replace(sweep, rows=sweep.rows | {where: replace(sweep.rows[where], step=0.7)})
     assert jumps.crystal_in_field(REPEAT)["x-"] == (0.075, 0.3)
     assert sweep.crystal_in_field((9, 9, 9)) == {}
+    # what costs 0.7 eV and has a dipole of 0.8 d gains by a field, and counts while the crystal is the crystal
+    name, d = pair(crystal).name, pair(crystal).vector(crystal)[0]
+    side = "x+" if d > 0 else "x-"
+    curve = sweep.curve(name, "x", REPEAT)
+    (found,) = sweep.below_crystal(name, REPEAT).items()
+    assert found[0] == side
+    field, energy, _ = found[1]
+    assert energy == min(curve.out[(np.abs(curve.field) == field)])
+    assert energy < 0 < curve.out[np.abs(curve.field) < field].min()
+    assert (side == "x-") == (jumps.below_crystal(name, REPEAT) == {})
 
 
 def test_every_point_knows_the_one_before_it():

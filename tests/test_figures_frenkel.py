@@ -55,6 +55,10 @@ def test_distance_scan(ax):
     np.testing.assert_array_equal(second.get_ydata(), [0.5, 0.6, 0.7])
     assert line.get_xdata() == [10, 10]
     assert first.get_color() != second.get_color()
+    ax.clear()
+    figures_frenkel.distance_scan([points("ES-GAP", [-1.0, -0.7, -0.6])], ax, twice_cutoff=5, bare=0.25)
+    law = ax.get_lines()[0]
+    assert law.get_ydata() == pytest.approx([-1.35, -0.75, -0.55])  # 0.25 L - 0.15, the mean of the last two
 
 
 def test_pair_law(ax):

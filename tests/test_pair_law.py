@@ -24,6 +24,16 @@ def test_far_from_their_images_two_charges_attract_like_two_charges():
     assert abs(dipole_image) > 1e-3
 
 
+def test_clouds_attract_like_points_only_where_they_do_not_overlap():
+    """Against Roothaan's integral of two Slater 1s densities, exp(-2 zeta r), J. Chem. Phys. 19, 1445 (1951)."""
+    cell, zeta = 60 * np.eye(3), 0.5  # 1/A
+    far, near = ([pair_law.lattice_energy([d, 0, 0], cell, z) for z in (zeta, None)] for d in (16.0, 3.0))
+    assert far[0] == pytest.approx(far[1], abs=5e-5)
+    x = zeta * 3.0
+    less = COULOMB / 3.0 * (1 + 11 * x / 8 + 3 * x**2 / 4 + x**3 / 6) * np.exp(-2 * x)
+    assert near[0] - near[1] == pytest.approx(less, abs=1e-4)
+
+
 def test_an_ion_half_way_to_its_vacancy_s_image_completes_a_crystal():
     """Charges at the places of CsCl: Madelung's constant."""
     a = 4.0
@@ -90,8 +100,11 @@ def test_what_counts():
     assert (len(held.energy), len(relaxed.energy)) == (16, 12)
     a, b = pair_law.common([held, relaxed])
     assert a.pairs == b.pairs == relaxed.pairs
-    large = pair_law.pair_points(es_gap, es_gap, crystal, held=True, shortest=14.0)  # 3 cells are 12.1 A
+    large = pair_law.pair_points(es_gap, es_gap, crystal, held=True, apart=12.5)  # 3 cells are 12.1 A, 4 are 16.1
     assert set(large.repeats) == {(4, 4, 4)}
+    alone = pair_law.pair_points(es_gap, es_gap, crystal, held=True, near=20.0)
+    assert alone.family.tolist() == [k for k in range(8) for _ in REPEATS]  # each pair in two cells
+    assert pair_law.fit_pair_law(alone).strength == pytest.approx(0.25, abs=1e-9)
     spread = sweep("gap", 0.0, became={f"0:hole1:{s}": "more sites are vacant: [0, 3]" for s in ("0,0,0", "1,1,1")})
     states = pair_law.pair_points(spread, es_gap, crystal)
     assert len(set(states.family.tolist())) == 3  # vacancy 0 with and without, vacancy 1
@@ -102,9 +115,11 @@ def test_what_counts():
     few = held.chosen(mask)
     with pytest.raises(ValueError, match="4 points of 1 families leave 2 degrees of freedom; error bars need 3"):
         pair_law.fit_pair_law(few)
-    empty = pair_law.pair_points(es_gap, es_gap, crystal, shortest=100.0)
+    empty = pair_law.pair_points(es_gap, es_gap, crystal, apart=100.0)
     assert not pair_law.longest_scan(empty).size
 
 
-def test_images_of_a_skew_cell_may_be_nearer_than_its_vectors():
-    assert pair_law.shortest_vector(Atoms(cell=[[10, 0, 0], [9, 4, 0], [0, 0, 20]]).cell) == pytest.approx(np.sqrt(17))
+def test_the_nearest_image_of_a_skew_cell_is_not_one_vector_away():
+    cell = Atoms(cell=[[10, 0, 0], [9, 4, 0], [0, 0, 20]]).cell
+    assert pair_law.nearest_image(np.zeros(3), cell) == pytest.approx(np.sqrt(17))  # the difference of two vectors
+    assert pair_law.nearest_image(np.array([0.5, -2, 0]), cell) == pytest.approx(np.hypot(0.5, 2))

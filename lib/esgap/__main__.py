@@ -16,7 +16,7 @@ COMMANDS = {
     "committee": ("committee_run", "committees of both models, and whether their spread tells the errors"),
     "testset": ("testsets", "write unlabelled test frames: MD with the final models, lithium hops, volumes"),
     "md": ("dynamics", "molecular dynamics with a stored potential"),
-    "conductivity": ("mobility_run", "long runs of both models with several seeds, of which the lithium paths are kept"),
+    "conductivity": ("mobility_run", "long runs of both models with several seeds, of which lithium is kept"),
     "hops": ("hops", "lithium sites and hops of a trajectory"),
     "paths": ("hop_paths", "paths of the most frequent hops with both models, each evaluated with the other"),
     "neb": ("barriers", "minimum-energy path and barriers between two or more minima"),

@@ -40,6 +40,7 @@ class Sweep:
     frames: dict = field(default_factory=dict)  # name -> Atoms, unwrapped positions; none if read from a summary
     generation: int | None = None  # of the potential in the training loop
     cutoff: float | None = None    # A, of the potential's SOAP
+    exponents: dict | None = None  # 1/A, of the clouds by element, of a potential with charges that are no points
 
     @property
     def label(self):
@@ -116,6 +117,21 @@ class Sweep:
                 if points:
                     follows = [f for k, (f, _) in enumerate(points) if all(s <= JUMP for _, s in points[:k + 1])]
                     found[d + side] = (max(follows, default=0.0), points[-1][0])
+        return found
+
+    def below_crystal(self, pair, repeat):
+        """Weakest fields in which the pair, or what it has turned into, has less energy than the crystal, while that
+        still is what it was without a field -> {"x+": (V/A, eV, standard error in eV), ...}, where there are any."""
+        found, limits = {}, self.crystal_in_field(repeat)
+        for n, d, r in self.swept():
+            if (n, r) != (pair, repeat):
+                continue
+            c = self.curve(n, d, r)
+            for side, sign in (("+", 1), ("-", -1)):
+                low = [k for k, f in enumerate(c.field) if 0 < sign * f <= limits[d + side][0] and c.out[k] < 0]
+                if low:
+                    k = min(low, key=lambda k: abs(c.field[k]))
+                    found[d + side] = (abs(float(c.field[k])), float(c.out[k]), float(c.error[k]))
         return found
 
     def _row(self, cell, pair, point, direction, unit):

@@ -66,15 +66,20 @@ def decomposition(curve, ax):
     ax.legend()
 
 
-def distance_scan(points, ax, twice_cutoff=None):
+def distance_scan(points, ax, twice_cutoff=None, bare=None):
     """Formation energy against the distance of vacancy and interstitial ion, a line a model.
 
     points: `pair_law.PairPoints`, each of pairs that differ in their distance alone. twice_cutoff: A; beyond it a local
-    model must be flat if nothing relaxes.
+    model must be flat if nothing relaxes. bare: e^2, of the law of bare charges for the first of the points, on their
+    mean beyond twice the cutoff.
     """
+    if bare is not None:
+        first, far = points[0], points[0].distance > twice_cutoff
+        law = bare * first.lattice + (first.energy - bare * first.lattice)[far].mean()
+        ax.plot(first.distance, law, "+", color="k", ms=9, label=f"bare charges, {bare:.2f} e²")
     for k, p in enumerate(points):
         colour, marker = MODEL_COLOURS.get(p.model, DIRECTION_COLOURS[k]), MODEL_MARKERS.get(p.model, "^")
-        ax.plot(p.distance, p.energy, ls=LINES[k % len(LINES)], marker=marker, color=colour, label=p.model)
+        ax.plot(p.distance, p.energy, ls=LINES[k % len(LINES)], marker=marker, color=colour, ms=4, label=p.model)
     if twice_cutoff is not None:
         ax.axvline(twice_cutoff, color="k", lw=1, ls=":", label="twice the cutoff")
     ax.set(xlabel="distance of vacancy and interstitial ion (Å)", ylabel="formation energy (eV)")

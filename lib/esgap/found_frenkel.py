@@ -58,6 +58,11 @@ def frenkel_field():
     if favourable is not HOLDS and strongest < said.value:  # in stronger ones lithium leaves its sites
         favourable = UNDECIDED
     statements = [(f"favourable in some field up to {strongest:g} {said.unit}, all that it survives", favourable)]
+    below = sweep.below_crystal(low.pair, frenkel_summary.largest_swept(sweep))
+    numbers += [Number(f"what it turns into, at {field:.2f} V/Å, {side}", energy, float(np.fmax(bar, RELAXED)), "eV")
+                for side, (field, energy, bar) in below.items()]
+    statements.append(("it, or what it turns into, favourable in a field that the crystal survives",
+                       any(decided(-n.value, n.error) is HOLDS for n in numbers) or UNDECIDED))
     numbers += [Number(f"slope along {d}", *f.slope, "e Å") for d, f in fits.items()]
     if fits:
         steep, flat = (f(fits.values(), key=lambda r: abs(r.slope[0])) for f in (max, min))

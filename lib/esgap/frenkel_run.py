@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.calculators.mixing import SumCalculator
 
 from . import structures
+from .calculators import ElectrostaticBaseline
 from .committee_run import stored_committees
 from .field_response import load_sweep, with_errors
 from .field_sweep import plan, sweep
@@ -117,7 +118,8 @@ def frenkel_command(args):
     if args.summary:
         about = path.with_suffix(".json")
         generation = read_record(about).get("generation") if about.exists() else None
-        result = replace(result, generation=generation, cutoff=_cutoff(load_model(path)))
+        model = load_model(path)
+        result = replace(result, generation=generation, cutoff=_cutoff(model), exponents=_exponents(model))
         for committee, scale in () if args.no_committee else stored_committees({result.label: path}).values():
             result = with_errors(result, committee, scale)
         write_summary(result, args.summary, [path])
@@ -131,6 +133,12 @@ def _cutoff(calculator):
     """A, of the SOAP part of a potential; None if it has none."""
     parts = calculator.mixer.calcs if isinstance(calculator, SumCalculator) else [calculator]
     return next((float(p.model.cutoff) for p in parts if isinstance(p, GAP)), None)
+
+
+def _exponents(calculator):
+    """1/A, of the clouds of a potential's baseline; None if it has none, or points."""
+    parts = calculator.mixer.calcs if isinstance(calculator, SumCalculator) else [calculator]
+    return next((p.zeta for p in parts if isinstance(p, ElectrostaticBaseline)), None)
 
 
 def _scan(text, crystal, sites, supercells):

@@ -28,7 +28,7 @@ def write_summary(sweep, path, inputs=()):
             for name, r in sweep.rows.items()}
     write_record(path, {
         "model": sweep.model, "generation": sweep.generation, "cutoff": sweep.cutoff,
-        "charges": sweep.charges,
+        "charges": sweep.charges, "exponents": sweep.exponents,
         "directions": {d: np.asarray(u).tolist() for d, u in sweep.directions.items()},
         "pairs": {n: {**asdict(p), "vector": np.asarray(sweep.vectors[n]).tolist()} for n, p in sweep.pairs.items()},
         "rows": rows}, inputs)
@@ -41,7 +41,7 @@ def load_summary(path):
             for name, (energy, became, mu, error, step) in r["rows"].items()}
     return Sweep(rows, r["model"], r["charges"], read_pairs(r["pairs"]),
                  {n: np.array(p["vector"]) for n, p in r["pairs"].items()}, r["directions"],
-                 generation=r["generation"], cutoff=r["cutoff"])
+                 generation=r["generation"], cutoff=r["cutoff"], exponents=r["exponents"])
 
 
 def shipped():

@@ -2,15 +2,15 @@
 
     E_f = E_near + (q^2/eps) L(d, cell),    L: lattice energy of +1 e at d and -1 e at 0, repeated with the cell
 
-L is the Ewald sum of point charges (with conducting surroundings, as in any periodic calculation): -C/d, C = 14.4 eV A,
-for ions that are close to each other in a large cell, and that of dipoles and their images in general. E_near is common
-to pairs of a *family*, which differ in nothing but d and cell: the same vacancy and equivalent sites, in different unit
-cells; relaxed, also the same sites vacant in the end, since a vacancy may spread over two. Hence regression with one
-constant for each family.
+L is a lattice sum (with conducting surroundings, as in any periodic calculation), of points or of the clouds of the
+baseline: -C/d, C = 14.4 eV A, for ions near each other in a large cell, that of dipoles and their images in general.
+E_near is common to pairs of a *family*, which differ in nothing but d and cell: the same vacancy and equivalent sites,
+in different unit cells; relaxed, also the same sites vacant in the end, since a vacancy may spread over two. Hence
+regression with one constant for each family.
 
 If all but the moved ion is held in place, what is near either ion cannot know of the other beyond twice the cutoff: a
-GAP is flat there, q^2/eps = 0, and an ES-GAP follows the law with its bare charge, eps = 1. When all atoms relax, the
-other ions screen.
+GAP is flat there, q^2/eps = 0, and an ES-GAP follows the law with its bare charge, eps = 1. Pairs nearer than that are
+then a family each, of one pair in several cells. When all atoms relax, the other ions screen.
 Units: A, eV, e; q^2/eps in e^2.
 """
 from dataclasses import dataclass, replace
@@ -23,16 +23,25 @@ from .calculators import ElectrostaticBaseline
 from .frenkel import perfect_cell
 
 
-def lattice_energy(vector, cell):
-    """L (eV/e^2) of unit point charges, + at `vector` (3,) and - at the origin of a periodic cell (3, 3)."""
+def lattice_energy(vector, cell, zeta=None):
+    """L (eV/e^2) of unit charges, + at `vector` (3,) and - at the origin of a periodic cell (3, 3).
+
+    zeta: 1/A, exponent of the Slater clouds that they are; None: points.
+    """
     atoms = Atoms("LiF", [vector, np.zeros(3)], cell=cell, pbc=True)
-    atoms.calc = ElectrostaticBaseline({"Li": 1.0, "F": -1.0}, accuracy=1e-6)
+    clouds = None if zeta is None else {"Li": zeta, "F": zeta}
+    atoms.calc = ElectrostaticBaseline({"Li": 1.0, "F": -1.0}, clouds, accuracy=1e-6)
     return atoms.get_potential_energy()
 
 
-def shortest_vector(cell):
-    """Length (A) of the shortest vector between periodic images."""
-    return float(np.linalg.norm(minkowski_reduce(cell)[0], axis=1).min())
+def nearest_image(vector, cell):
+    """Shortest distance (A) between a charge of a pair and an image of either, but the pair itself.
+
+    vector: (3,) A, of the pair; cell: ASE Cell.
+    """
+    reduced = minkowski_reduce(cell)[0]
+    shifts = [n @ reduced for n in np.array(list(np.ndindex(5, 5, 5))) - 2 if n.any()]
+    return float(min(np.linalg.norm(shifts, axis=1).min(), np.linalg.norm(vector + np.array(shifts), axis=1).min()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,28 +85,32 @@ class PairLaw:
                 f"pairs and cells of {self.n_families} families")
 
 
-def pair_points(sweep, charged, crystal, held=False, shortest=0.0):
+def pair_points(sweep, charged, crystal, held=False, apart=0.0, near=0.0):
     """Points of one `Sweep` that others of their family can be compared with -> `PairPoints`.
 
-    charged: the `Sweep` with charges whose held ion says where the interstitial ion is, for both models alike.
-    shortest: A, least length of the shortest vector between images; with twice the cutoff no atom of a GAP sees that
-    the cell is repeated. Relaxed pairs count unless they have recombined or the vacancy has moved.
+    charged: the `Sweep` with charges whose held ion says where the interstitial ion is, for both models alike, and
+    whose clouds interact.
+    apart: A, least distance from images (`nearest_image`); with twice the cutoff no atom of a GAP sees that
+    the cell is repeated. near: A; closer pairs are compared with none but themselves in other cells. Relaxed pairs
+    count unless they have recombined or the vacancy has moved.
     """
     found = []
     for name, pair in sweep.pairs.items():
         site = (pair.vacancy, pair.site.orbit, pair.site.name[:4])
+        zeta = (charged.exponents or {}).get(pair.ion)
         for repeat in sweep.repeats(name):
             box = perfect_cell(crystal, repeat).cell
             cell = "x".join(map(str, repeat))
             where = charged.rows.get(f"{cell}/{name}/0/held")
             row = sweep.rows.get(f"{cell}/{name}/0/{'held' if held else 'out'}")
-            if where is None or row is None or where.became or shortest_vector(box) < shortest:
-                continue
-            if row.became.startswith(("recombined", "vacancy moved")):
+            if where is None or row is None or where.became:
                 continue
             d = np.array(where.dipole) / charged.charges[pair.ion]
-            found.append(((*site, row.became), name, repeat, np.linalg.norm(d), lattice_energy(d, box.array),
-                          sweep.formation_energy(name, repeat, held)))
+            length = np.linalg.norm(d)
+            if nearest_image(d, box) < apart or row.became.startswith(("recombined", "vacancy moved")):
+                continue
+            found.append(((*site, name if length < near else "", row.became), name, repeat, length,
+                          lattice_energy(d, box.array, zeta), sweep.formation_energy(name, repeat, held)))
     families = [f for f, *_ in found]
     found = sorted((p for p in found if families.count(p[0]) > 1), key=lambda p: (p[3], p[1]))
     numbers = {f: k for k, f in enumerate(dict.fromkeys(p[0] for p in found))}
@@ -108,10 +121,21 @@ def pair_points(sweep, charged, crystal, held=False, shortest=0.0):
 
 
 def of_sweeps(sweeps, crystal, held=False):
-    """[`PairPoints` of ES-GAP, of GAP] from {"ES-GAP": `Sweep`, "GAP": `Sweep`}: the same pairs and cells for both, in
-    cells whose images are farther apart than twice the cutoff."""
+    """[`PairPoints` of ES-GAP, of GAP] from {"ES-GAP": `Sweep`, "GAP": `Sweep`}: the same pairs and cells for both.
+
+    With all else held no two charges that are compared are nearer than twice the cutoff, images included; relaxed, what
+    the pairs relax differs by more than what atoms between them see of both.
+    """
     es_gap = sweeps["ES-GAP"]
-    return common([pair_points(s, es_gap, crystal, held, 2 * es_gap.cutoff) for s in (es_gap, sweeps["GAP"])])
+    reach = 2 * es_gap.cutoff if held else 0.0
+    return common([pair_points(s, es_gap, crystal, held, reach, reach) for s in (es_gap, sweeps["GAP"])])
+
+
+def scan_of(sweeps, crystal, held=False):
+    """The same of pairs that differ in their distance alone, near ones too, in the cell with most of them."""
+    es_gap = sweeps["ES-GAP"]
+    both = common([pair_points(s, es_gap, crystal, held) for s in (es_gap, sweeps["GAP"])])
+    return [p.chosen(longest_scan(p)) for p in both]
 
 
 def common(points):
