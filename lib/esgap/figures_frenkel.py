@@ -98,6 +98,7 @@ def pair_law(points, ax, bare=None):
         ax.axline((0, 0), slope=bare, color="k", lw=1, ls="--", label=f"bare charges, {bare:.2f} e²")
     ax.axhline(0, color="k", lw=0.7)
     ax.set(xlabel="lattice energy of unit charges (eV/e²)", ylabel="formation energy less mean (eV)")
+    ax.locator_params(axis="x", nbins=5)
     ax.legend()
 
 

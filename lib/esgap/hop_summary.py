@@ -146,9 +146,9 @@ def _order(found):
         low = {m: f"{min(c.barrier(m) for c in taken):.3f}" for m in LABELS.values()}
         own = (f"Of barriers in common, {_in_common(found)}, the lowest is {low['GAP']} eV with GAP and "
                f"{low['ES-GAP']} eV with ES-GAP; ES-GAP less GAP is {common}.")
-    dft = ", ".join(f"less {m} {d}" for m in LABELS.values() if (d := hop_differences.of_dft(found, m)))
+    dft = " and ".join(f"DFT less {m} is {d}" for m in LABELS.values() if (d := hop_differences.of_dft(found, m)))
     return (f"- **Order.** {own} On the same images, whosever minima, ES-GAP less GAP is {everywhere}. "
-            + (f"DFT on the same images is {dft}." if dft else "There is no barrier of DFT yet."))
+            + (f"There, {dft}." if dft else "There is no barrier of DFT yet."))
 
 
 def _widest(found):
