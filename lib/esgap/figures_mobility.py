@@ -91,10 +91,10 @@ def barriers(rows, ax):
                         marker=MODEL_MARKERS.get(p.label, "D"), color=MODEL_COLOURS.get(p.label, "k"),
                         mfc=None if own else "white", label=None if label in seen else label)
             seen.add(label)
-    ax.set_xticks(range(len(rows)), list(rows))
-    ax.set(ylabel="barrier, forward (eV)", ylim=(0, None))
-    ax.margins(x=0.2)
-    ax.legend()
+    many = len(rows) > 4
+    ax.set_xticks(range(len(rows)), list(rows), rotation=40 if many else 0, ha="right" if many else "center")
+    ax.set(ylabel="barrier, forward (eV)", xlim=(-0.6, len(rows) - 0.4), ylim=(0, None))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)  # above: points are everywhere
 
 
 def by_axis(values, ax):
