@@ -123,7 +123,8 @@ def test_dft_labels_join_in_and_decide(folder, monkeypatch):
     found = hop_paths.load_paths(folder)
     assert found.has_dft
     assert found.hops[0].barrier("DFT", "GAP") == pytest.approx(0.25, abs=2e-3)
-    assert "less GAP +50 ± 0 meV (2 hops), less ES-GAP -50 ± 0 meV (2 hops)." in hop_summary.summary(found)
+    assert ("There, DFT less GAP is +50 ± 0 meV (2 hops) and DFT less ES-GAP is -50 ± 0 meV (2 hops)."
+            in hop_summary.summary(found))
     assert hop_summary.dft_text(found) == "With DFT, too, every way back leads over more than 50 meV."
     low = replace(found.hops[0].profiles["DFT", "GAP"], energies=np.array([0, 0.1, 0.2, 0.3, 0.2, 0.2, 0.27]))
     first = replace(found.hops[0], profiles={**found.hops[0].profiles, ("DFT", "GAP"): low})
