@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections import namedtuple
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .compare import differences, read_any
@@ -23,8 +23,13 @@ TO = Path("_build/reproduced")  # of the checkout
 OUTPUT = {"settings", "learning", "weights"}  # commands whose record goes to --output
 GONE = {"paths": {"--replace": 0, "--trajectory": "+"}, "conductivity": {"--replace": 0}}  # options not given again
 
-# words: of the command, behind `python -m esgap`; start: stored files that it begins with, copied first
-Again = namedtuple("Again", ["words", "start"], defaults=[()])
+
+@dataclass(frozen=True)
+class Again:
+    """One command that makes a stored result once more."""
+
+    words: tuple  # of the command, behind `python -m esgap`
+    start: tuple = ()  # stored files that it begins with, copied first
 
 
 def made_by(stored):
@@ -59,7 +64,7 @@ def again(stored, to=TO):
 def _folder(stored, to):
     if (stored / "paths.json").exists():
         (whole,) = again(stored / "paths.json", to)
-        return [whole._replace(start=(stored / "ends.xyz",))]
+        return [replace(whole, start=(stored / "ends.xyz",))]
     runs = sorted(stored.glob("*.npz"))
     if not runs:
         raise ValueError(f"{stored} holds neither runs nor paths: give a stored result")
