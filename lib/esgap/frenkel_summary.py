@@ -101,7 +101,7 @@ def dft_note(sweeps, dft):
         return "DFT energies of these geometries are still to be computed, so which potential is nearer to DFT is open."
     said = []
     for (model, pair, repeat), energy in sorted(dft.items(), key=lambda item: (item[0][1:], item[0][0] != "GAP")):
-        less = 1e3 * (sweeps[model].formation_energy(pair, repeat) - energy)
+        less = round(1e3 * (sweeps[model].formation_energy(pair, repeat) - energy)) + 0  # no -0
         cell = "×".join(map(str, repeat))
         said.append(f"{model} less DFT is {less:+.0f} meV (pair {pair} in the {cell} cell, geometry of {model}, DFT "
                     f"{energy:.3f} eV)")
