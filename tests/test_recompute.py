@@ -27,13 +27,13 @@ def test_commands_of_the_ledger_can_be_given(claim):
     args = parsed(shlex.split(verdict.command)[3:])
     assert all(expanded([pattern]) for pattern in map(str, args.stored)), "a pattern without a file"
     commands = recompute.once(a for path in expanded(map(str, args.stored)) for a in recompute.again(path))
-    for words, start in commands:
-        parsed(list(words))
-        assert any(word.startswith("_build/reproduced/") for word in words)
-        assert {word for word in words if word.startswith("data/")} <= TRACKED
-        assert {str(path.relative_to(ROOT)) for path in start} <= TRACKED
+    for a in commands:
+        parsed(list(a.words))
+        assert any(word.startswith("_build/reproduced/") for word in a.words)
+        assert {word for word in a.words if word.startswith("data/")} <= TRACKED
+        assert {str(path.relative_to(ROOT)) for path in a.start} <= TRACKED
         assert all(word.startswith("_build/reproduced/") or not word.endswith((".xyz", ".npz", ".json"))
-                   for word in words if word not in TRACKED)
+                   for word in a.words if word not in TRACKED)
 
 
 def test_the_runs_behind_conductivities_are_all_named():
