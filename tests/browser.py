@@ -38,6 +38,7 @@ def chromium():
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    chrome.set_script_timeout(180)  # s; axe reads every element of the appendix on the package, which is long
     try:
         yield chrome
     finally:
