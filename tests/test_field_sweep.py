@@ -217,6 +217,11 @@ def test_how_far_the_crystal_follows(crystal, tmp_path):
     assert energy == min(curve.out[(np.abs(curve.field) == field)])
     assert energy < 0 < curve.out[np.abs(curve.field) < field].min()
     assert (side == "x-") == (jumps.below_crystal(name, REPEAT) == {})
+    bar = -0.4 * curve.out.min()  # two of which the strongest field exceeds
+    known = replace(sweep, rows={n: replace(r, error=bar) for n, r in sweep.rows.items()})
+    assert known.below_crystal(name, REPEAT, 2.0)[side][1] < -2 * bar
+    assert known.below_crystal(name, REPEAT, 3.0) == {}
+    assert sweep.below_crystal(name, REPEAT, 2.0) == {}  # no errors known, nothing is sure
 
 
 def test_every_point_knows_the_one_before_it():

@@ -7,12 +7,10 @@ from ase import Atoms
 from ase.data import atomic_masses
 
 from esgap import hop_differences, hop_pairs, hop_paths, hop_summary, hop_view
-from esgap.__main__ import main
-from esgap.store import read_frames, read_record, write_frames, write_record
+from esgap.store import read_frames, read_record
 from path_cases import CENTRE, Surface, one_at
-from test_hop_paths import ends
+from test_hop_paths import HEIGHT, ends, find, prepared
 
-HEIGHT = {"gap": 0.2, "es-gap": 0.3}  # eV
 LOWER = {"gap": 0, "es-gap": 1}  # valley into which ends between the two fall
 
 
@@ -28,26 +26,10 @@ def forked(height, lower):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    for name in HEIGHT:
-        (tmp_path / f"{name}.npz").write_text(name)
-        write_record(tmp_path / f"{name}.json", {"generation": 3})
-
-    def load(path):
-        name = str(path).split("/")[-1][:-4]
-        return Surface(forked(HEIGHT[name], LOWER[name]))
-
-    monkeypatch.setattr(hop_paths, "load_model", load)
-    paths = tmp_path / "paths"
-    paths.mkdir()
-    write_frames(paths / "ends.xyz", [*ends("hop-0", one_at(-1.05, 0.8, 0), one_at(0.95, 0.8, 0)),
-                                      *ends("hop-1", one_at(-1.05, 0.1, 0), one_at(0.95, 0.1, 0)),
-                                      *ends("hop-2", one_at(1.1, 0.1, 0), one_at(0.9, 0, 0))])
-    return paths
-
-
-def find(folder, *options):
-    return main(["paths", "--models", str(folder.parent / "gap.npz"), str(folder.parent / "es-gap.npz"), "--folder",
-                 str(folder), "--images", "5", *options])
+    return prepared(tmp_path, monkeypatch, lambda name: forked(HEIGHT[name], LOWER[name]), [
+        *ends("hop-0", one_at(-1.05, 0.8, 0), one_at(0.95, 0.8, 0)),
+        *ends("hop-1", one_at(-1.05, 0.1, 0), one_at(0.95, 0.1, 0)),
+        *ends("hop-2", one_at(1.1, 0.1, 0), one_at(0.9, 0, 0))])
 
 
 def test_each_begins_from_the_other_where_they_differ(folder):

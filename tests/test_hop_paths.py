@@ -22,18 +22,24 @@ def ends(name, start, end):
         yield atoms
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+def prepared(tmp_path, monkeypatch, surface, ends_of_hops):
+    """A folder with ends, for models that are surfaces: surface(name) of each."""
     for name in HEIGHT:
         (tmp_path / f"{name}.npz").write_text(name)
         write_record(tmp_path / f"{name}.json", {"generation": 3})
-    monkeypatch.setattr(hop_paths, "load_model", lambda p: Surface(double_well(HEIGHT[str(p).split("/")[-1][:-4]])))
+    monkeypatch.setattr(hop_paths, "load_model", lambda path: Surface(surface(str(path).split("/")[-1][:-4])))
     paths = tmp_path / "paths"
     paths.mkdir()
-    write_frames(paths / "ends.xyz", [*ends("hop-0", one_at(-1.1, 0, 0), one_at(0.9, 0.1, 0)),
-                                      *ends("hop-1", one_at(-0.9, 0.1, 0), one_at(1.1, 0, 0)),
-                                      *ends("hop-2", one_at(1.1, 0.1, 0), one_at(0.9, 0, 0))])
+    write_frames(paths / "ends.xyz", ends_of_hops)
     return paths
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    return prepared(tmp_path, monkeypatch, lambda name: double_well(HEIGHT[name]), [
+        *ends("hop-0", one_at(-1.1, 0, 0), one_at(0.9, 0.1, 0)),
+        *ends("hop-1", one_at(-0.9, 0.1, 0), one_at(1.1, 0, 0)),
+        *ends("hop-2", one_at(1.1, 0.1, 0), one_at(0.9, 0, 0))])
 
 
 def find(folder, *options):

@@ -59,9 +59,8 @@ class Sweep:
 
     def alike(self, pair, repeat=None):
         """Names of the pairs with the same vacancy and an equivalent site, in this cell or in any."""
-        p = self.pairs[pair]
-        return tuple(n for n, o in self.pairs.items() if (repeat is None or repeat in self.repeats(n)) and (
-            o.vacancy, o.site.orbit, o.site.name[:4]) == (p.vacancy, p.site.orbit, p.site.name[:4]))
+        return tuple(n for n, other in self.pairs.items() if (repeat is None or repeat in self.repeats(n))
+                     and other.kind == self.pairs[pair].kind)
 
     def swept(self):
         """(pair, direction, repeat) of every curve, in the order of the file."""
@@ -119,16 +118,17 @@ class Sweep:
                     found[d + side] = (max(follows, default=0.0), points[-1][0])
         return found
 
-    def below_crystal(self, pair, repeat):
-        """Weakest fields in which the pair, or what it has turned into, has less energy than the crystal, while that
-        still is what it was without a field -> {"x+": (V/A, eV, standard error in eV), ...}, where there are any."""
+    def below_crystal(self, pair, repeat, deviations=0.0):
+        """Weakest fields in which the pair, or what it has turned into, has less energy than the crystal by so many
+        standard errors, while that still is what it was without a field -> {"x+": (V/A, eV, standard error in eV)}."""
         found, limits = {}, self.crystal_in_field(repeat)
         for n, d, r in self.swept():
             if (n, r) != (pair, repeat):
                 continue
             c = self.curve(n, d, r)
             for side, sign in (("+", 1), ("-", -1)):
-                low = [k for k, f in enumerate(c.field) if 0 < sign * f <= limits[d + side][0] and c.out[k] < 0]
+                sure = c.out < (-deviations * c.error if deviations else 0.0)
+                low = [k for k, f in enumerate(c.field) if 0 < sign * f <= limits[d + side][0] and sure[k]]
                 if low:
                     k = min(low, key=lambda k: abs(c.field[k]))
                     found[d + side] = (abs(float(c.field[k])), float(c.out[k]), float(c.error[k]))

@@ -58,11 +58,12 @@ def frenkel_field():
     if favourable is not HOLDS and strongest < said.value:  # in stronger ones lithium leaves its sites
         favourable = UNDECIDED
     statements = [(f"favourable in some field up to {strongest:g} {said.unit}, all that it survives", favourable)]
-    below = sweep.below_crystal(low.pair, frenkel_summary.largest_swept(sweep))
+    below = [item for k in (0, 2) for item in  # from where on it is lower, and surely so
+             sweep.below_crystal(low.pair, frenkel_summary.largest_swept(sweep), k).items()]
     numbers += [Number(f"what it turns into, at {field:.2f} V/Å, {side}", energy, float(np.fmax(bar, RELAXED)), "eV")
-                for side, (field, energy, bar) in below.items()]
+                for side, (field, energy, bar) in dict.fromkeys(below)]
     statements.append(("it, or what it turns into, favourable in a field that the crystal survives",
-                       any(decided(-n.value, n.error) is HOLDS for n in numbers) or UNDECIDED))
+                       any(decided(-n.value, n.error) is HOLDS for n in numbers if n.unit == "eV") or UNDECIDED))
     numbers += [Number(f"slope along {d}", *f.slope, "e Å") for d, f in fits.items()]
     if fits:
         steep, flat = (f(fits.values(), key=lambda r: abs(r.slope[0])) for f in (max, min))

@@ -47,6 +47,11 @@ class FrenkelPair:
         """E.g. 3:hole2:0,1,0, which `pair_named` reads."""
         return f"{self.vacancy}:{self.site.name}:{','.join(map(str, self.shift))}"
 
+    @property
+    def kind(self):
+        """The same for pairs that differ in nothing but distance: one vacancy, equivalent sites."""
+        return self.vacancy, self.site.orbit, self.site.name[:4]
+
     def vector(self, crystal):
         """d (3,), from the vacancy to the interstitial ion, A."""
         _check_vacancy(self, crystal)

@@ -262,11 +262,6 @@ def directions_table(sweep, pair, repeat, crystal, directions=("x", "y", "z", "a
     return "\n".join(rows)
 
 
-def swept_pairs(sweeps):
-    """Names of the pairs that any of the sweeps takes through a field."""
-    return tuple(dict.fromkeys(pair for s in sweeps.values() for pair, _, _ in s.swept()))
-
-
 def sizes(sweeps, crystal):
     """{model: {pair: (atoms (n,), eV (n,))}} of `several_cells`, over cells in which the pair survives."""
     found = {}

@@ -96,7 +96,6 @@ def pair_points(sweep, charged, crystal, held=False, apart=0.0, near=0.0):
     """
     found = []
     for name, pair in sweep.pairs.items():
-        site = (pair.vacancy, pair.site.orbit, pair.site.name[:4])
         zeta = (charged.exponents or {}).get(pair.ion)
         for repeat in sweep.repeats(name):
             box = perfect_cell(crystal, repeat).cell
@@ -109,7 +108,7 @@ def pair_points(sweep, charged, crystal, held=False, apart=0.0, near=0.0):
             length = np.linalg.norm(d)
             if nearest_image(d, box) < apart or row.became.startswith(("recombined", "vacancy moved")):
                 continue
-            found.append(((*site, name if length < near else "", row.became), name, repeat, length,
+            found.append(((*pair.kind, name if length < near else "", row.became), name, repeat, length,
                           lattice_energy(d, box.array, zeta), sweep.formation_energy(name, repeat, held)))
     families = [f for f, *_ in found]
     found = sorted((p for p in found if families.count(p[0]) > 1), key=lambda p: (p[3], p[1]))
