@@ -117,7 +117,7 @@ reproduce-paths: $(VENV)/.book  ## long: minimum-energy paths of both models bet
 reproduce-frenkel: $(VENV)/.book  ## long: Frenkel pairs of both models, with and without field
 	mkdir -p $(AGAIN)/runs/frenkel
 	$(foreach model,gap es-gap,$(call cells,$(model),$(PAIRS) --supercell 2 2 2 --max-steps 400))
-	$(foreach model,gap es-gap,$(call cells,$(model),$(FIELD) --field-max 0.3 --n-points 31 --max-steps 100 --no-return))
+	$(foreach model,gap es-gap,$(call cells,$(model),$(FIELD) --field-max 0.3 --n-points 31 --max-steps 400 --no-return))
 	$(foreach model,gap es-gap,$(call cells,$(model),$(FIELD) --field-max 0.08 --n-points 9 --max-steps 600))
 	$(foreach model,gap es-gap,$(call cells,$(model),--scan 3:hole1 --scan-supercell 2 3 2 --max-steps 600))
 	$(AGAIN_FROM) data/runs/frenkel-gap.json data/runs/frenkel-es-gap.json || test $$? = 1
