@@ -4,6 +4,7 @@ Of each run the paths of the mobile ions are kept in the frame of all other atom
 than 1e-4 A^2 to a mean square displacement), mean positions of the others, and how sound the run was.
 Units: A, fs, K.
 """
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .sampling import Trust
 from .store import data_path, read_arrays
 
 FOLDER = "runs/mobility"  # of the data
+BATCH = re.compile(r"-x\d+-\d+$")  # ends of names of files of many replicas
 GRID = 0.01  # A
 NEAR = 20.0  # K, a run without thermostat ends up where it does
 # At 800 K a P2S7 unit opens at its bridge now and then and closes again within a fraction of a ps, which a run
@@ -66,6 +68,24 @@ def load_run(path):
                       settings["seed"], temperature, header)
 
 
+def load_batch(path):
+    """What `replica_run` wrote -> [LithiumRun, ...], one a replica; its seed is that of the batch and its number."""
+    header, a = read_arrays(path)
+    settings, runs = header["settings"], []
+    for k, n in enumerate(a["frames"]):
+        steps = np.concatenate([a["start"][None, k], a["start"][k] + np.cumsum(a["moved"][:n - 1, k], 0, np.int64)])
+        own = {name: header[name][k] for name in ("measured", "drift", "drift_error", "opened", "longest", "stopped")}
+        mean = Atoms(a["numbers"], a["mean"][k], cell=a["cell"], pbc=True)
+        runs.append(LithiumRun(steps * GRID, a["ions"], a["time"][:n], mean, header["model"], header["generation"],
+                               1000 * settings["seed"] + k, settings["temperature"], {**header, **own}))
+    return runs
+
+
+def load_runs_of(path):
+    """The runs in a file, one or a batch -> [LithiumRun, ...]."""
+    return load_batch(path) if BATCH.search(Path(path).stem) else [load_run(path)]
+
+
 def near(run, temperature):
     """Whether a run had a thermostat at a temperature (K) within NEAR of this one."""
     return run.about["settings"]["ensemble"] == "nvt" and abs(run.temperature - temperature) <= NEAR
@@ -79,8 +99,7 @@ def load_runs(temperature=800.0, repeat=(1, 1, 1), folder=None):
     """
     folder = data_path(FOLDER) if folder is None else Path(folder)
     runs = {label: [] for label in LABELS.values()}
-    for path in sorted(folder.glob("*.npz")):
-        run = load_run(path)
+    for run in _all_runs(folder):
         if near(run, temperature) and tuple(run.about["repeat"]) == tuple(repeat):
             runs[run.model].append(run)
     for label, found in runs.items():
@@ -96,15 +115,17 @@ def load_runs(temperature=800.0, repeat=(1, 1, 1), folder=None):
 def runs_without_thermostat(folder=None):
     """NVE runs of the unit cell that are kept -> [LithiumRun, ...]; their temperature is the one that they had."""
     folder = data_path(FOLDER) if folder is None else Path(folder)
-    runs = [load_run(path) for path in sorted(folder.glob("*.npz"))]
-    return [r for r in runs if r.about["settings"]["ensemble"] == "nve" and tuple(r.about["repeat"]) == (1, 1, 1)]
+    return [r for r in _all_runs(folder) if r.about["settings"]["ensemble"] == "nve" and tuple(r.about["repeat"]) == (1, 1, 1)]
 
 
 def stored_cells(temperature=800.0, folder=None):
     """Cells of which there are runs of both models at a temperature (K) -> sorted list of repeats of the unit cell."""
     folder, of = data_path(FOLDER) if folder is None else Path(folder), {label: set() for label in LABELS.values()}
-    for path in folder.glob("*.npz"):
-        run = load_run(path)
+    for run in _all_runs(folder):
         if near(run, temperature):
             of[run.model].add(tuple(run.about["repeat"]))
     return sorted(set.intersection(*of.values()), key=lambda repeat: (np.prod(repeat), repeat))
+
+
+def _all_runs(folder):
+    return (run for path in sorted(folder.glob("*.npz")) for run in load_runs_of(path))

@@ -1,6 +1,7 @@
 """python -m esgap conductivity: MD runs of both potentials with several seeds, of which lithium is kept (`mobility`).
 
-Runs are made one after the other, or through dask. The state at the end of each is kept, too: asked for more
+Runs are made one after the other, or through dask, or with `--replicas` many at once as one program for an accelerator
+(`replica_run`). The state at the end of each is kept, too: asked for more
 picoseconds, the command goes on from there. Whole trajectories stay in a folder beside; they are needed for end points
 of paths, and are made again by the same command.
 With `--ensemble nve` the runs have no thermostat and begin where those with one, of the same seed, have ended. They
@@ -15,9 +16,10 @@ import numpy as np
 
 from . import dynamics
 from .hops import framework_frame
-from .mobility import FOLDER, GRID, WHOLE, load_run
+from .mobility import FOLDER, GRID, WHOLE, load_run, load_runs_of
 from .models import LABELS, load_model, model_path
 from .reference import dask_client
+from .replica_run import run_replicas
 from .sampling import Trust
 from .stability import broken_bonds, drift
 from .store import data_path, file_hash, only_writer, provenance, read_arrays, read_frames, read_record, write_arrays
@@ -36,12 +38,14 @@ class Task:
     start: str  # extended XYZ
     repeat: tuple = (1, 1, 1)
     dtype: str = "float64"  # of the products with the sparse points
+    replicas: int = 1  # at once
 
     @property
     def name(self):
         """Name of the run, without ending."""
         size = "" if tuple(self.repeat) == (1, 1, 1) else "-" + "x".join(map(str, self.repeat))
         kind = "" if self.settings.ensemble == "nvt" else f"-{self.settings.ensemble}"
+        kind += f"-x{self.replicas}" if self.replicas > 1 else ""
         return f"{self.label.lower()}-{self.settings.temperature:.0f}K{size}{kind}-{self.settings.seed}"
 
 
@@ -57,6 +61,8 @@ def produce(task, folder, element="Li", replace=False, progress=False):
     What is finished stays as it is; a shorter run that is kept already is the beginning of this one. ValueError if it
     belongs to another model or other settings, unless `replace`, or if a run without thermostat has none to begin from.
     """
+    if task.replicas > 1:
+        return _produce_batch(task, folder, element, replace, progress)
     output, about = Path(folder) / f"{task.name}.npz", identity(task)
     atoms, begin = read_frames(task.start)[0] * tuple(task.repeat), None
     begun = {}
@@ -82,6 +88,24 @@ def produce(task, folder, element="Li", replace=False, progress=False):
              generation=read_record(Path(task.model).with_suffix(".json")).get("generation"),
              **({"begun_from": begun} if begun else {}), **about)
     return output
+
+
+def _produce_batch(task, folder, element, replace, progress):
+    """`produce` for many replicas at once. What is kept has its length for good; another seed adds to it."""
+    output, about = Path(folder) / f"{task.name}.npz", {**identity(task), "replicas": task.replicas, "model": task.label}
+    if output.exists() and not replace:
+        header = read_arrays(output)[0]
+        if any(header.get(name) != value for name, value in about.items()):
+            raise ValueError(f"{output} is of another model or has other settings: give --replace to make it anew, or "
+                             "other --seeds to add to it")
+        return output
+    if task.settings.ensemble != "nvt":
+        raise ValueError(f"ensemble is {task.settings.ensemble!r}: replicas begin in the crystal and need a thermostat")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    record = read_record(Path(task.model).with_suffix(".json"))
+    potential = load_model(task.model, dtype=np.dtype(task.dtype))
+    return run_replicas(read_frames(task.start)[0] * tuple(task.repeat), potential, task.settings, task.replicas, output,
+                        {**about, "generation": record.get("generation")}, element, [task.model, task.start], progress)
 
 
 def _thermalised(task, folder, atoms):
@@ -196,6 +220,8 @@ def add_conductivity_arguments(parser):
                         "from where the kept one with thermostat has ended (default nvt)")
     parser.add_argument("--single", action="store_true", help="products with the sparse points in single precision")
     parser.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1), help="repeat the cell, e.g. 2 2 1")
+    parser.add_argument("--replicas", type=int, default=1, help="so many runs at once, as one program for an "
+                        "accelerator, instead of a run for each seed (default 1)")
     parser.add_argument("--start", help="extended XYZ to start from (default: data/crystal.xyz)")
     parser.add_argument("--folder", help="where runs are kept (default data/runs/mobility)")
     parser.add_argument("--replace", action="store_true", help="make anew what is of other models or settings")
@@ -214,11 +240,13 @@ def conductivity_command(args):
         print(*(load_run(take(model_path(model), LABELS.get(model, LABELS.get(Path(model).stem, model)), path, folder))
                 for model, path in args.take), sep="\n")
         return 0
-    start, every = str(args.start or data_path("crystal.xyz")), max(1, round(BETWEEN / args.timestep))
+    between = BETWEEN if args.replicas == 1 else 4 * BETWEEN  # there is enough of them
+    start, every = str(args.start or data_path("crystal.xyz")), max(1, round(between / args.timestep))
     steps = every * round(1e3 * args.ps / (args.timestep * every))
     tasks = [Task(str(model_path(model)), label, dynamics.MDSettings(
                  steps, temperature, args.timestep, every=every, segment=40 * every, seed=seed + OTHER_SEEDS * k,
-                 ensemble=args.ensemble), start, tuple(args.repeat), "float32" if args.single else "float64")
+                 ensemble=args.ensemble), start, tuple(args.repeat), "float32" if args.single else "float64",
+                 args.replicas)
              for temperature in args.temperatures for seed in args.seeds
              for k, (model, label) in enumerate(zip(args.models, LABELS.values(), strict=True))]
     if args.workers == 0 and args.scheduler is None:
@@ -227,6 +255,6 @@ def conductivity_command(args):
         with dask_client(min(max(args.workers, 1), len(tasks)), args.scheduler, own_cores=True) as client:
             outputs = client.gather([client.submit(produce, task, folder, replace=args.replace, pure=False)
                                      for task in tasks])
-    runs = [load_run(path) for path in outputs]
+    runs = [run for path in outputs for run in load_runs_of(path)]
     print(*runs, sep="\n")
     return 1 if any(run.about["stopped"] for run in runs) else 0
