@@ -20,6 +20,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 
 from esgap import load_model, structures
 from esgap.dynamics import SKIN, MDSettings
+from esgap.models import model_path
 from esgap.replica_run import Engine, initial_momenta
 from esgap.replicas import Replicas
 from esgap.store import write_record
@@ -91,12 +92,13 @@ def main():
                          "force_error": error, "ns_per_day": ns_per_day(ms, replicas),
                          "cpu_step_ms": cpu[n, model], "cpu_ns_per_day": ns_per_day(cpu[n, model]),
                          "ratio": replicas * cpu[n, model] / ms, "load": os.getloadavg()[0]})
-            print(f"{model} {n} atoms x {replicas}: {ms:.2f} ms a step, {rows[-1]['ns_per_day']:.0f} ns/day in all; CPU "
-                  f"{cpu[n, model]:.2f} ms, {rows[-1]['cpu_ns_per_day']:.0f} ns/day: {rows[-1]['ratio']:.0f} times; "
+            print(f"{model} {n} atoms x {replicas}: {ms:.2f} ms a step, {rows[-1]['ns_per_day']:.0f} ns/day in all; "
+                  f"CPU {cpu[n, model]:.2f} ms, {rows[-1]['cpu_ns_per_day']:.0f} ns/day: {rows[-1]['ratio']:.0f} times; "
                   f"first frames after {first:.0f} s, force error {error:.0e} eV/A", flush=True)
             if args.write:
                 write_record(args.write, {"device": device.device_kind, "platform": device.platform,
-                                          "cores": os.cpu_count(), "timestep": TIMESTEP, "rows": rows}, seed=0)
+                                          "cores": os.cpu_count(), "timestep": TIMESTEP, "rows": rows},
+                             [model_path(m) for m in args.models], seed=0)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_stored_runs_become_lines(monkeypatch):
         return {m: [replace(walk(10 * k + seed, (d[temperature],) * 3), temperature=temperature) for seed in range(2)]
                 for k, m in enumerate(("GAP", "ES-GAP"))}
 
-    monkeypatch.setattr(arrhenius.mobility, "load_runs", runs)
+    monkeypatch.setattr(arrhenius.mobility, "load_all", runs)
     for found in arrhenius.stored().values():
         assert found.temperature.tolist() == [600, 800, 900, 1000]
         value, error = found.energy
@@ -70,7 +70,7 @@ def test_a_single_run_is_no_surer_than_runs_scatter_elsewhere(monkeypatch):
         return {m: [replace(walk(seed, (d,) * 3), temperature=temperature)
                     for seed, d in enumerate(rates[temperature])] for m in ("GAP", "ES-GAP")}
 
-    monkeypatch.setattr(arrhenius.mobility, "load_runs", runs)
+    monkeypatch.setattr(arrhenius.mobility, "load_all", runs)
     found = arrhenius.stored(tuple(rates))["GAP"]
     relative = found.error / found.sigma
     np.testing.assert_allclose(relative[[0, 1, 3]], 0.6, atol=0.1)  # that of 0.2, 0.5, 0.8
@@ -87,7 +87,7 @@ def test_runs_without_thermostat_are_beside_the_line(monkeypatch):
 
     free = [replace(walk(seed, (d[650.0] * (0.5 if m == "ES-GAP" else 1),) * 3), model=m, temperature=650.0)
             for seed, m in enumerate(("GAP", "ES-GAP", "GAP", "ES-GAP"), 50)]
-    monkeypatch.setattr(arrhenius.mobility, "load_runs", runs)
+    monkeypatch.setattr(arrhenius.mobility, "load_all", runs)
     monkeypatch.setattr(arrhenius.mobility, "runs_without_thermostat", lambda folder=None: free)
     found = arrhenius.without_thermostat(arrhenius.stored())
     for model, expected in (("GAP", 1.0), ("ES-GAP", 0.5)):

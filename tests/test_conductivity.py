@@ -135,3 +135,24 @@ def test_the_ledger_decides_by_two_standard_errors(monkeypatch):
     assert [holds for _, holds in found_mobility.conductivity_sampling().statements] == [False, True, False]
     monkeypatch.setattr(found_mobility, "_conductivities", both((190.0, 80.0), (120.0, 60.0)))
     assert found_mobility.conductivity_gap().verdict == found_mobility.conductivity_sampling().verdict == "not testable"
+
+
+def test_single_runs_and_how_their_scatter_falls():
+    """Of random walks: the scatter is the error that each claims, and falls as one over the root of the length."""
+    many = [walk(seed) for seed in range(40)]
+    alone = conductivity.single_runs(many, 80.0)
+    assert alone.shape == (40,)
+    one = conductivity.conductivities(many[:1], 80.0)
+    assert alone[0] == pytest.approx(one.nernst_einstein[0])
+    rows = conductivity.scatter_against_length([*many, walk(40, n_frames=200)], (10.0, 40.0, 80.0, 1000.0))
+    assert [r[0] for r in rows] == [10.0, 40.0, 80.0]
+    (_, short, s_short), (_, _, _), (_, long, s_long) = rows
+    assert short > long + s_long
+    claimed = np.mean([c.nernst_einstein[1] for c in conductivity.conductivities(many, 80.0).each]) / alone.mean()
+    assert abs(long - claimed) < 4 * s_long
+    assert s_short == pytest.approx(short / np.sqrt(2 * 40))  # 41 runs reach it
+
+
+def test_single_runs_by_the_collective_estimator(runs):
+    both = [conductivity.single_runs(runs, None, estimator=e) for e in conductivity.ESTIMATORS]
+    assert both[0].std() < both[1].std()

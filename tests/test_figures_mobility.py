@@ -21,6 +21,24 @@ def test_sigma_against_length(ax):
     assert "mS/cm" in ax.get_ylabel()
 
 
+def test_batches_are_points_beside_the_lines(ax):
+    figures_mobility.sigma_against_length(curves(), ax, None, {m: c[-1] for m, c in curves().items()})
+    assert names(ax)[-2:] == ["GAP, 2 runs at once", "ES-GAP, 2 runs at once"]
+    (bar, _) = ax.containers
+    np.testing.assert_array_equal(bar[0].get_xydata(), [[40, 190]])
+
+
+def test_single_runs_and_their_scatter(ax):
+    values = {"GAP": np.array([1.0, 2.0, 2.5]), "ES-GAP": np.array([1.5, 3.0])}
+    figures_mobility.single_runs(values, ax, bins=4)
+    assert set(names(ax)) == {"GAP", "ES-GAP"}
+    np.testing.assert_allclose([line.get_xdata()[0] for line in ax.get_lines()], [5.5 / 3, 2.25])
+    ax.cla()
+    figures_mobility.scatter_against_length({"GAP": [(10.0, 0.2, 0.02), (40.0, 0.1, 0.01)]}, ax)
+    np.testing.assert_allclose(ax.get_lines()[-1].get_ydata(), [0.2, 0.1])
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+
+
 def test_displacements_and_axes(ax):
     lag = np.arange(100) * 0.1
     figures_mobility.mean_square_displacements({"GAP": (lag, np.outer(lag, np.ones(3)))}, ax, 2.0)

@@ -37,10 +37,19 @@ def test_commands_of_the_ledger_can_be_given(claim):
 
 
 def test_the_runs_behind_conductivities_are_all_named():
-    counted = sum(map(len, mobility.load_runs().values()))
+    counted = sum(map(len, mobility.load_all().values()))
     found = expanded(f"data/{name}" for name in found_mobility.RUNS)
-    runs = [run for run in map(mobility.load_run, found) if abs(run.temperature - 800) <= mobility.NEAR]
-    assert len(found) == len(runs) == counted
+    runs = [run for path in found for run in mobility.load_runs_of(path) if mobility.near(run, 800)
+            and tuple(run.about["repeat"]) == (1, 1, 1)]
+    assert len(runs) == counted
+    assert all(mobility.near(run, 800) for path in found for run in mobility.load_runs_of(path))
+
+
+def test_batches_are_made_again_one_by_one_since_they_need_an_accelerator():
+    assert not [a for a in recompute.again(data_path("runs/mobility")) if "--replicas" in a.words]
+    (batch,) = recompute.again(data_path("runs/mobility/gap-800K-x64-1.npz"))
+    assert batch.words[:3] == ("conductivity", "--replicas", "64")
+    assert batch.words.count("--folder") == 1
 
 
 def test_options_that_would_keep_what_is_stored_are_left_out():

@@ -68,7 +68,7 @@ def stored(temperatures=(600.0, 700.0, 800.0, 900.0, 1000.0), fit=None, folder=N
     found = {}
     for temperature in temperatures:
         try:
-            runs = mobility.load_runs(temperature, folder=folder)
+            runs = mobility.load_all(temperature, folder=folder)
         except FileNotFoundError:
             continue
         for model, of in runs.items():

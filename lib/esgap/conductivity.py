@@ -126,6 +126,28 @@ def scatter_of_runs(found):
     return float(np.sqrt(np.mean([(x.std(ddof=1) / x.mean()) ** 2 for x in several]))) if several else 0.0
 
 
+def single_runs(runs, length=None, fit=FitRange(), estimator="tracer"):
+    """Conductivities in mS/cm that each of the runs would have given alone, of its first `length` ps -> (n,); only runs
+    that reach it."""
+    long_enough = [run for run in runs if length is None or run.length - fit.skip >= length - run.timestep / 2]
+    found = conductivities(long_enough, length, fit, estimator)
+    name = "collective" if estimator == "collective" else "nernst_einstein"
+    return np.array([getattr(c, name)[0] for c in found.each])
+
+
+def scatter_against_length(runs, lengths, fit=FitRange(), estimator="tracer", least=8):
+    """By how much single runs scatter, relative to their mean -> [(ps, scatter, standard error), ...] for those lengths
+    that `least` runs reach. The error is that of a standard deviation of normal numbers."""
+    out = []
+    for length in lengths:
+        n = sum(run.length - fit.skip >= length - run.timestep / 2 for run in runs)
+        if n >= least:
+            sigma = single_runs(runs, length, fit, estimator)
+            scatter = float(sigma.std(ddof=1) / sigma.mean())
+            out.append((float(length), scatter, scatter / np.sqrt(2 * (n - 1))))
+    return out
+
+
 def against_length(runs, lengths, fit=FitRange(), estimator="tracer"):
     """`Conductivities` of the first 5, 10, ... ps: those `lengths` (ps) that leave a fit, each of the runs that reach
     it, up to the longest that two runs reach (or the only one)."""

@@ -7,11 +7,16 @@ from .figures import LINES, MODEL_COLOURS, MODEL_MARKERS
 BESIDE = {"GAP": -1, "ES-GAP": 1}  # left and right of what both belong to
 
 
-def sigma_against_length(curves, ax, paper=None):
+def sigma_against_length(curves, ax, paper=None, batches=None):
     """Conductivity (of the estimator chosen) against the length used, with bands of one and two standard errors.
 
-    curves: {model: list of `conductivity.Conductivities`}; paper: {model: mS/cm} of the paper's converged values.
+    curves: {model: list of `conductivity.Conductivities`}; paper: {model: mS/cm} of the paper's converged values;
+    batches: {model: `Conductivities`} of many runs, a point each.
     """
+    for model, c in (batches or {}).items():
+        ax.errorbar(c.length, c.chosen[0], yerr=c.chosen[1], marker=MODEL_MARKERS.get(model, "^"), ms=9, mfc="white",
+                    color=MODEL_COLOURS.get(model, "k"), ls="none", capsize=3, zorder=3,
+                    label=f"{model}, {c.n_runs} runs at once")
     for (model, found), line in zip(curves.items(), LINES, strict=False):
         colour = MODEL_COLOURS.get(model, "k")
         length = np.array([c.length for c in found])
@@ -55,6 +60,29 @@ def ratio_posterior(ratio, ax, paper=None, bins=60):
     ticks = ticks[(ticks >= lowest / 2) & (ticks <= highest * 2)]
     ax.set_xticks(np.log10(ticks), [f"{t:g}" for t in ticks])
     ax.set(xlabel="σ(GAP) / σ(ES-GAP)", ylabel="probability density", yticks=[])
+    ax.legend()
+
+
+def single_runs(values, ax, bins=12):
+    """Histograms of conductivities of single runs. values: {model: (n,) mS/cm}."""
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
+    for (model, sigma), line in zip(values.items(), LINES, strict=False):
+        ax.hist(sigma, edges, histtype="step", ls=line, lw=2, color=MODEL_COLOURS.get(model, "k"), label=model)
+        ax.plot(sigma.mean(), 0, marker=MODEL_MARKERS.get(model, "^"), ms=9, color=MODEL_COLOURS.get(model, "k"),
+                clip_on=False, zorder=3)
+    ax.set(xlabel="σ of a single run (mS/cm)", ylabel="runs")
+    ax.legend()
+
+
+def scatter_against_length(rows, ax):
+    """Relative standard deviation of single runs against their length. rows: {model: [(ps, scatter, error), ...]}."""
+    for (model, found), line in zip(rows.items(), LINES, strict=False):
+        length, scatter, error = np.array(found).T
+        colour = MODEL_COLOURS.get(model, "k")
+        ax.errorbar(length, scatter, yerr=error, ls="none", capsize=3, marker=MODEL_MARKERS.get(model, "^"),
+                    color=colour, label=model)
+        ax.plot(length, scatter[0] * np.sqrt(length[0] / length), ls=line, lw=1, color=colour)
+    ax.set(xlabel="length of a run (ps)", ylabel="relative scatter of σ", xscale="log", yscale="log")
     ax.legend()
 
 
@@ -127,4 +155,4 @@ def arrhenius(lines, ax, measured=()):
         there = [extrapolated(sigma, energy, t) for t in everywhere]
         ax.plot(1e3 / everywhere, there * everywhere, color="k", lw=1, ls=style, label=f"{label}, extrapolated")
     ax.set(xlabel="1000 K / T", ylabel="σ T (mS K/cm)", yscale="log")
-    ax.legend()
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside: lines are everywhere

@@ -8,7 +8,8 @@ from .claims import claim
 from .verdicts import UNDECIDED, Number, Verdict, decided, spread
 
 ALMOST = 0.026        # eV, kT at room temperature: barriers closer than this are almost the same
-RUNS = tuple(f"runs/mobility/{name}.npz" for name in ("*-800K-?", "*-800K-10?", "*-nvt"))  # `mobility.load_runs()`
+RUNS = tuple(f"runs/mobility/{name}.npz" for name in ("*-800K-?", "*-800K-10?", "*-nvt",
+                                                     "*-800K-x*"))  # `mobility.load_all()`
 ALIKE = 0.25          # of a conductivity: runs closer than this are alike, for another DFT and another fit
 
 
@@ -56,7 +57,7 @@ def _add(numbers, statements, what, statement, difference, above=lambda value: v
 
 @cache
 def _conductivities():
-    return {model: conductivity.conductivities(runs) for model, runs in mobility.load_runs().items()}
+    return {model: conductivity.conductivities(runs) for model, runs in mobility.load_all().items()}
 
 
 def _conductivity(said, model):

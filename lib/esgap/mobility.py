@@ -6,6 +6,7 @@ Units: A, fs, K.
 """
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -94,38 +95,90 @@ def near(run, temperature):
 def load_runs(temperature=800.0, repeat=(1, 1, 1), folder=None):
     """Runs with thermostat at one temperature and in one cell -> {"GAP": [LithiumRun, ...], "ES-GAP": [...]}, by seed.
 
-    Temperatures within NEAR are one. FileNotFoundError if there is none of one of the models; ValueError if runs of one
-    model are of several fits.
+    Temperatures within NEAR are one. Runs of batches are not among them (`load_replicas`). FileNotFoundError if there
+    is none of one of the models; ValueError if runs of one model are of several fits.
     """
     folder = data_path(FOLDER) if folder is None else Path(folder)
-    runs = {label: [] for label in LABELS.values()}
-    for run in _all_runs(folder):
-        if near(run, temperature) and tuple(run.about["repeat"]) == tuple(repeat):
-            runs[run.model].append(run)
+    runs = _at(_kept(folder, batches=False), temperature, repeat, folder)
     for label, found in runs.items():
         if not found:
             raise FileNotFoundError(f"no runs of {label} at {temperature:g} K in {folder}: make them with `python -m "
                                     "esgap conductivity`")
+    return runs
+
+
+def load_replicas(temperature=800.0, repeat=(1, 1, 1), folder=None):
+    """The same of batches (`replica_run`): many shorter runs that began alike; empty lists where there are none."""
+    folder = data_path(FOLDER) if folder is None else Path(folder)
+    return _at(_kept(folder, singles=False), temperature, repeat, folder)
+
+
+def load_all(temperature=800.0, repeat=(1, 1, 1), folder=None):
+    """`load_runs` and `load_replicas` together; FileNotFoundError if there are none of one of the models."""
+    batches = load_replicas(temperature, repeat, folder)
+    try:
+        singles = load_runs(temperature, repeat, folder)
+    except FileNotFoundError:
+        if not all(batches.values()):
+            raise
+        return batches
+    return {label: singles[label] + batches[label] for label in singles}
+
+
+def _at(kept, temperature, repeat, folder):
+    runs = {label: [] for label in LABELS.values()}
+    for run in kept:
+        if near(run, temperature) and tuple(run.about["repeat"]) == tuple(repeat):
+            runs[run.model].append(run)
+    for label, found in runs.items():
         if len({run.about["gap"] for run in found}) > 1:
             raise ValueError(f"runs of {label} in {folder} are of different fits: make them anew with --replace")
         found.sort(key=lambda run: run.seed)
     return runs
 
 
+def _kept(folder, singles=True, batches=True):
+    for path in sorted(folder.glob("*.npz")):
+        if batches if BATCH.search(path.stem) else singles:
+            yield from _loaded(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _loaded(path, _changed):
+    return load_runs_of(path)
+
+
+def batch_line(runs):
+    """What is to be said of the runs of batches of one model in one line; "" if there are none."""
+    if not runs:
+        return ""
+    ended_early = sum(bool(run.about["stopped"]) for run in runs)
+    heat = np.average([run.about["measured"] for run in runs], weights=[run.length for run in runs])
+    return (f"{runs[0].model} of generation {runs[0].generation}, {len(runs)} runs at once: up to "
+            f"{max(run.length for run in runs):.1f} ps at {heat:.0f} K, {ended_early} of them stopped")
+
+
+def ended(temperatures, folder=None):
+    """Runs that left the trusted region -> [(K, {model: (how many did, ns of all runs together)}), ...]."""
+    rows = []
+    for temperature in temperatures:
+        of = load_all(temperature, folder=folder)
+        rows.append((temperature, {label: (sum(bool(run.about["stopped"]) for run in runs),
+                                           1e-3 * sum(run.length for run in runs)) for label, runs in of.items()}))
+    return rows
+
+
 def runs_without_thermostat(folder=None):
     """NVE runs of the unit cell that are kept -> [LithiumRun, ...]; their temperature is the one that they had."""
     folder = data_path(FOLDER) if folder is None else Path(folder)
-    return [r for r in _all_runs(folder) if r.about["settings"]["ensemble"] == "nve" and tuple(r.about["repeat"]) == (1, 1, 1)]
+    return [r for r in _kept(folder, batches=False)
+            if r.about["settings"]["ensemble"] == "nve" and tuple(r.about["repeat"]) == (1, 1, 1)]
 
 
 def stored_cells(temperature=800.0, folder=None):
     """Cells of which there are runs of both models at a temperature (K) -> sorted list of repeats of the unit cell."""
     folder, of = data_path(FOLDER) if folder is None else Path(folder), {label: set() for label in LABELS.values()}
-    for run in _all_runs(folder):
+    for run in _kept(folder):
         if near(run, temperature):
             of[run.model].add(tuple(run.about["repeat"]))
     return sorted(set.intersection(*of.values()), key=lambda repeat: (np.prod(repeat), repeat))
-
-
-def _all_runs(folder):
-    return (run for path in sorted(folder.glob("*.npz")) for run in load_runs_of(path))

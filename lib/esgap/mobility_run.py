@@ -92,7 +92,8 @@ def produce(task, folder, element="Li", replace=False, progress=False):
 
 def _produce_batch(task, folder, element, replace, progress):
     """`produce` for many replicas at once. What is kept has its length for good; another seed adds to it."""
-    output, about = Path(folder) / f"{task.name}.npz", {**identity(task), "replicas": task.replicas, "model": task.label}
+    output = Path(folder) / f"{task.name}.npz"
+    about = {**identity(task), "replicas": task.replicas, "model": task.label}
     if output.exists() and not replace:
         header = read_arrays(output)[0]
         if any(header.get(name) != value for name, value in about.items()):
@@ -102,10 +103,10 @@ def _produce_batch(task, folder, element, replace, progress):
     if task.settings.ensemble != "nvt":
         raise ValueError(f"ensemble is {task.settings.ensemble!r}: replicas begin in the crystal and need a thermostat")
     output.parent.mkdir(parents=True, exist_ok=True)
-    record = read_record(Path(task.model).with_suffix(".json"))
-    potential = load_model(task.model, dtype=np.dtype(task.dtype))
-    return run_replicas(read_frames(task.start)[0] * tuple(task.repeat), potential, task.settings, task.replicas, output,
-                        {**about, "generation": record.get("generation")}, element, [task.model, task.start], progress)
+    about["generation"] = read_record(Path(task.model).with_suffix(".json")).get("generation")
+    atoms, potential = read_frames(task.start)[0], load_model(task.model, dtype=np.dtype(task.dtype))
+    return run_replicas(atoms * tuple(task.repeat), potential, task.settings, task.replicas, output, about, element,
+                        [task.model, task.start], progress)
 
 
 def _thermalised(task, folder, atoms):

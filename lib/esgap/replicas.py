@@ -16,7 +16,7 @@ from ase.calculators.mixing import SumCalculator
 from ase.data import chemical_symbols
 
 from . import ewald, realspace
-from .calculators import ElectrostaticBaseline, charge_of
+from .calculators import NEUTRAL, ElectrostaticBaseline, charge_of
 from .gap import Layout, energies_and_gradient
 from .gap_calculator import GAP
 
@@ -59,7 +59,7 @@ class Replicas:
         self._layout = Layout(self.gap._terms, np.tile(self.numbers, n_replicas), rows)
         e0 = np.array([self.gap.model.e0.get(int(Z), 0.0) for Z in self.numbers])
         self._e0, self._inverse = float(e0.sum()), np.linalg.inv(self.cell)
-        self._ewald = None if self.baseline is None else self._splitting()
+        self._ewald = None if self.baseline is None else self._splitting(atoms[self.order])
         # large arrays are given to compiled programs: within them they would be compiled, too
         self.constants = jax.device_put((self.gap._params, self._layout.weight, self._ewald and self._ewald["kernel"]))
         positions = np.broadcast_to(atoms.positions[self.order], (n_replicas, *atoms.positions.shape))
@@ -106,15 +106,18 @@ class Replicas:
         return E.ravel()[of_atom].reshape(R, n).sum(1) + self._e0, g
 
     # ---- electrostatics --------------------------------------------------------------------------------------------
-    def _splitting(self):
+    def _splitting(self, atoms):
         """What the Ewald sum needs beside positions; its real part ends where the GAP does."""
-        base, volume = self.baseline, abs(np.linalg.det(self.cell))
+        base, q = self.baseline, charge_of(atoms, self.baseline.charges, self.baseline.zeta)
+        if abs(q.sum()) > NEUTRAL:
+            raise ValueError(f"charges sum to {q.sum():+.6g} e over {len(q)} atoms; the Ewald sum needs a neutral "
+                             "cell: adjust the charges of the baseline")
         symbols = [chemical_symbols[Z] for Z in self.elements]
-        splitting = ewald.choose_splitting(volume, len(self.numbers), base.accuracy, r_cut=self.cutoff)
+        splitting = ewald.choose_splitting(atoms.get_volume(), len(q), base.accuracy, r_cut=self.cutoff)
         screening = realspace.Screening.of([base.zeta[s] for s in symbols], splitting.g_split)
         species = np.repeat(np.arange(len(symbols)), self.counts)
         box = ewald.index_box(self.cell, splitting.k_cut)
-        return {"q": np.array([base.charges[s] for s in symbols])[species], "species": species, "box": box,
+        return {"q": q, "species": species, "box": box,
                 "radial": realspace.radial_functions(splitting.alpha, splitting.r_cut, screening),
                 "own": ewald.self_potential(splitting.alpha, screening)[species],
                 "kernel": ewald.reciprocal_kernel(self.cell, splitting.alpha, splitting.k_cut, screening, box)}
