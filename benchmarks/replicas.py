@@ -92,9 +92,10 @@ def main():
                          "force_error": error, "ns_per_day": ns_per_day(ms, replicas),
                          "cpu_step_ms": cpu[n, model], "cpu_ns_per_day": ns_per_day(cpu[n, model]),
                          "ratio": replicas * cpu[n, model] / ms, "load": os.getloadavg()[0]})
-            print(f"{model} {n} atoms x {replicas}: {ms:.2f} ms a step, {rows[-1]['ns_per_day']:.0f} ns/day in all; "
-                  f"CPU {cpu[n, model]:.2f} ms, {rows[-1]['cpu_ns_per_day']:.0f} ns/day: {rows[-1]['ratio']:.0f} times; "
-                  f"first frames after {first:.0f} s, force error {error:.0e} eV/A", flush=True)
+            row = rows[-1]
+            print(f"{model} {n} atoms x {replicas}: {ms:.2f} ms a step, {row['ns_per_day']:.0f} ns/day in all; CPU "
+                  f"{row['cpu_step_ms']:.2f} ms, {row['cpu_ns_per_day']:.0f} ns/day: {row['ratio']:.0f} times; first "
+                  f"frames after {first:.0f} s, force error {error:.0e} eV/A", flush=True)
             if args.write:
                 write_record(args.write, {"device": device.device_kind, "platform": device.platform,
                                           "cores": os.cpu_count(), "timestep": TIMESTEP, "rows": rows},

@@ -138,18 +138,22 @@ def test_tables_and_dft(crystal, tmp_path):
     sweeps = {"GAP": made_up("gap", [0.5, 0.7]), "ES-GAP": made_up("es-gap", [0.5, 0.7], became=[0])}
     assert frenkel_summary.dft_energies(tmp_path / "none.xyz") == {}
     frames = []
-    for name, energy in (("perfect", -5.0), ("p1", -4.25)):
+    for name, energy, leg in (("perfect", -5.0, "out"), ("p1", -4.25, "out"), ("p1", -3.5, "held")):
         atoms = labelled(crystal, energy, np.zeros((8, 3)))
-        atoms.info["name"] = f"frenkel-gap/1x1x1/{name}/0/out"
+        atoms.info["name"] = f"frenkel-gap/1x1x1/{name}/0/{leg}"
         frames.append(atoms)
     write_frames(tmp_path / "dft.xyz", frames)
     dft = frenkel_summary.dft_energies(tmp_path / "dft.xyz")
     assert dft == {("GAP", "p1", (1, 1, 1)): pytest.approx(0.75)}
+    held = frenkel_summary.dft_energies(tmp_path / "dft.xyz", held=True)
+    assert held == {("GAP", "p1", (1, 1, 1)): pytest.approx(1.5)}
     table = frenkel_summary.pairs_table(sweeps, dft, crystal)
     assert "| `p1` | 8 | 4.0, 0.0, 0.0 | 4.00 | 0.700 | 0.700 | 0.750 | – | 1.40 |" in table  # 0.7 eV over 0.5 e A
     assert "| `p0` | 32 | 3.0, 0.0, 0.0 | 3.00 | 0.600 | recombined | – | – | – |" in table
     assert "DFT" not in frenkel_summary.pairs_table(sweeps, {}, crystal)
     assert "GAP less DFT is -50 meV (pair p1 in the 1×1×1 cell" in frenkel_summary.dft_note(sweeps, dft)
+    note = frenkel_summary.dft_note(sweeps, dft, held)
+    assert "GAP less DFT is +200 meV (pair p1 in the 1×1×1 cell, geometry of GAP, all else held, DFT 1.500 eV)" in note
     assert "still to be computed" in frenkel_summary.dft_note(sweeps, {})
 
 

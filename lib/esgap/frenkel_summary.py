@@ -77,10 +77,11 @@ def read_story(path):
     return pair, tuple(map(int, cell.split("x"))), {a.info["name"].split("/")[2]: a for a in frames}
 
 
-def dft_energies(path):
+def dft_energies(path, held=False):
     """Formation energies (eV) from labelled `frenkel_run.dft_frames`: {(model, pair, repeat): eV}; empty if no file.
 
-    model: GAP or ES-GAP, on whose relaxed geometries (perfect cell and pair) these are.
+    model: GAP or ES-GAP, on whose relaxed geometries (perfect cell and pair) these are. held: of pairs of which only
+    the moved ion has relaxed, in the relaxed perfect cell.
     """
     if not Path(path).exists():
         return {}
@@ -89,22 +90,23 @@ def dft_energies(path):
     for name, energy in energies.items():
         model, cell, pair, point, leg = name.split("/")
         perfect = f"{model}/{cell}/perfect/0/out"
-        if (point, leg) == ("0", "out") and pair != "perfect" and perfect in energies:
+        if (point, leg) == ("0", "held" if held else "out") and pair != "perfect" and perfect in energies:
             found[model.upper(), pair, tuple(map(int, cell.split("x")))] = energy - energies[perfect]
     return found
 
 
-def dft_note(sweeps, dft):
+def dft_note(sweeps, dft, held=()):
     """Sentence on how far each model is from DFT on the geometry that it has relaxed itself; on what is missing if dft
-    (as from `dft_energies`) is empty."""
+    (as from `dft_energies`) is empty. held: the same as dft, all but the moved ion held."""
     if not dft:
         return "DFT energies of these geometries are still to be computed, so which potential is nearer to DFT is open."
     said = []
-    for (model, pair, repeat), energy in sorted(dft.items(), key=lambda item: (item[0][1:], item[0][0] != "GAP")):
-        less = round(1e3 * (sweeps[model].formation_energy(pair, repeat) - energy)) + 0  # no -0
+    both = [(key, fixed, e) for fixed, found in ((False, dft), (True, dict(held))) for key, e in found.items()]
+    for (model, pair, repeat), fixed, energy in sorted(both, key=lambda x: (x[0][1:], x[1], x[0][0] != "GAP")):
+        less = round(1e3 * (sweeps[model].formation_energy(pair, repeat, fixed) - energy)) + 0  # no -0
         cell = "×".join(map(str, repeat))
-        said.append(f"{model} less DFT is {less:+.0f} meV (pair {pair} in the {cell} cell, geometry of {model}, DFT "
-                    f"{energy:.3f} eV)")
+        said.append(f"{model} less DFT is {less:+.0f} meV (pair {pair} in the {cell} cell, geometry of {model}"
+                    f"{', all else held' if fixed else ''}, DFT {energy:.3f} eV)")
     return f"Single points of DFT: {'; '.join(said)}."
 
 

@@ -179,6 +179,8 @@ def run_replicas(atoms, calculator, settings, n_replicas, output, about, element
         origin = _origin(atoms, element)
         segments.append(_segment(engine, Frame(*(np.asarray(v)[None] for v in first)), carry, atoms, origin,
                                  [""] * n_replicas))
+        if segments[0].reasons[0]:
+            raise ValueError(f"{segments[0].reasons[0]}; there is not even a first frame: start from other atoms")
         with tqdm(total=settings.steps, unit="step", disable=not progress, desc=output.stem) as bar:
             while done < settings.steps:
                 path = folder / f"{done:09d}.npz"
