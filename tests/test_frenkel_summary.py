@@ -152,6 +152,11 @@ def test_tables_and_dft(crystal, tmp_path):
     assert "| `p0` | 32 | 3.0, 0.0, 0.0 | 3.00 | 0.600 | recombined | – | – | – |" in table
     assert "DFT" not in frenkel_summary.pairs_table(sweeps, {}, crystal)
     assert "GAP less DFT is -50 meV (pair p1 in the 1×1×1 cell" in frenkel_summary.dft_note(sweeps, dft)
+    assert frenkel_summary.missing(sweeps, dft) is None  # of one model only
+    both = {(m, p, r): e for m, p, r, e in (("GAP", "p1", (1, 1, 1), 0.75), ("ES-GAP", "p1", (1, 1, 1), 0.7),
+                                            ("GAP", "p1", (2, 2, 1), 1.0), ("ES-GAP", "p1", (2, 2, 1), 0.9))}
+    assert frenkel_summary.missing(sweeps, both) == ("p1", (2, 2, 1), {"GAP": pytest.approx(0.2),
+                                                                      "ES-GAP": pytest.approx(0.1)})
     note = frenkel_summary.dft_note(sweeps, dft, held)
     assert "GAP less DFT is +200 meV (pair p1 in the 1×1×1 cell, geometry of GAP, all else held, DFT 1.500 eV)" in note
     assert "still to be computed" in frenkel_summary.dft_note(sweeps, {})

@@ -110,6 +110,16 @@ def dft_note(sweeps, dft, held=()):
     return f"Single points of DFT: {'; '.join(said)}."
 
 
+def missing(sweeps, dft):
+    """How much each model lacks of DFT's formation energy in the largest cell that DFT has seen on the geometries of
+    both -> (pair, repeat, {label: eV}), or None if there is none. dft: as from `dft_energies`."""
+    both = [key for key in {key[1:] for key in dft} if all((m, *key) in dft for m in sweeps)]
+    if not both:
+        return None
+    pair, repeat = max(both, key=lambda key: (np.prod(key[1]), key))
+    return pair, repeat, {m: float(dft[m, pair, repeat] - s.formation_energy(pair, repeat)) for m, s in sweeps.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Formation energies at zero field of the pairs that survive with both models, in one cell."""
