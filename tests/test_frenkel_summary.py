@@ -157,6 +157,8 @@ def test_tables_and_dft(crystal, tmp_path):
                                             ("GAP", "p1", (2, 2, 1), 1.0), ("ES-GAP", "p1", (2, 2, 1), 0.9))}
     assert frenkel_summary.missing(sweeps, both) == ("p1", (2, 2, 1), {"GAP": pytest.approx(0.2),
                                                                       "ES-GAP": pytest.approx(0.1)})
+    _, _, all_held = frenkel_summary.missing(sweeps, both, held=True)
+    assert all_held == {"GAP": pytest.approx(1.0 - 1.7), "ES-GAP": pytest.approx(0.9 - 1.7)}
     note = frenkel_summary.dft_note(sweeps, dft, held)
     assert "GAP less DFT is +200 meV (pair p1 in the 1×1×1 cell, geometry of GAP, all else held, DFT 1.500 eV)" in note
     assert "still to be computed" in frenkel_summary.dft_note(sweeps, {})

@@ -110,14 +110,16 @@ def dft_note(sweeps, dft, held=()):
     return f"Single points of DFT: {'; '.join(said)}."
 
 
-def missing(sweeps, dft):
+def missing(sweeps, dft, held=False):
     """How much each model lacks of DFT's formation energy in the largest cell that DFT has seen on the geometries of
-    both -> (pair, repeat, {label: eV}), or None if there is none. dft: as from `dft_energies`."""
+    both -> (pair, repeat, {label: eV}), or None if there is none. dft: as from `dft_energies`, for pairs
+    relaxed or held."""
     both = [key for key in {key[1:] for key in dft} if all((m, *key) in dft for m in sweeps)]
     if not both:
         return None
     pair, repeat = max(both, key=lambda key: (np.prod(key[1]), key))
-    return pair, repeat, {m: float(dft[m, pair, repeat] - s.formation_energy(pair, repeat)) for m, s in sweeps.items()}
+    return pair, repeat, {m: float(dft[m, pair, repeat] - s.formation_energy(pair, repeat, held))
+                          for m, s in sweeps.items()}
 
 
 @dataclass(frozen=True, eq=False)
