@@ -187,7 +187,8 @@ def test_the_command_makes_batches_and_mixes_nothing(gap, tmp_path, monkeypatch,
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.npz")}
     assert main(command) == 0
     assert kept == {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.npz")}
-    for options, message in ((["--timestep", "1"], "is of another model or has other settings: give --replace"),
+    for options, message in ((["--replicas", "0"], "--replicas is 0; give 1, or how many are to run at once"),
+                             (["--timestep", "1"], "is of another model or has other settings: give --replace"),
                              (["--ensemble", "nve"], "replicas begin in the crystal and need a thermostat")):
         assert main([*command, *options]) == 2
         assert message in capsys.readouterr().err

@@ -241,6 +241,8 @@ def conductivity_command(args):
         print(*(load_run(take(model_path(model), LABELS.get(model, LABELS.get(Path(model).stem, model)), path, folder))
                 for model, path in args.take), sep="\n")
         return 0
+    if args.replicas < 1:
+        raise ValueError(f"--replicas is {args.replicas}; give 1, or how many are to run at once")
     between = BETWEEN if args.replicas == 1 else 4 * BETWEEN  # there is enough of them
     start, every = str(args.start or data_path("crystal.xyz")), max(1, round(between / args.timestep))
     steps = every * round(1e3 * args.ps / (args.timestep * every))
