@@ -108,7 +108,7 @@ reproduce-crossed: $(VENV)/.book  ## energies of both models on all stored paths
 	$(ESGAP) recompute --to $(AGAIN)/crossed data/runs/paths/paths.json
 
 # Not part of `reproduce`.
-reproduce-mobility: $(VENV)/.book  ## long: all MD runs behind chapters 4 and 5, and the conductivities at 800 K
+reproduce-mobility: $(VENV)/.book  ## long: all MD runs behind chapters 4 and 5 but the batches, and the conductivities at 800 K
 	$(AGAIN_FROM) data/runs/mobility
 
 reproduce-paths: $(VENV)/.book  ## long: minimum-energy paths of both models between the stored ends

@@ -155,10 +155,14 @@ def test_tables_and_dft(crystal, tmp_path):
     assert frenkel_summary.missing(sweeps, dft) is None  # of one model only
     both = {(m, p, r): e for m, p, r, e in (("GAP", "p1", (1, 1, 1), 0.75), ("ES-GAP", "p1", (1, 1, 1), 0.7),
                                             ("GAP", "p1", (2, 2, 1), 1.0), ("ES-GAP", "p1", (2, 2, 1), 0.9))}
-    assert frenkel_summary.missing(sweeps, both) == ("p1", (2, 2, 1), {"GAP": pytest.approx(0.2),
-                                                                      "ES-GAP": pytest.approx(0.1)})
+    assert frenkel_summary.missing(sweeps, both) == ("p1", (2, 2, 1), {
+        "GAP": (pytest.approx(0.2), pytest.approx(np.nan, nan_ok=True)),
+        "ES-GAP": (pytest.approx(0.1), pytest.approx(np.nan, nan_ok=True))})
     _, _, all_held = frenkel_summary.missing(sweeps, both, held=True)
-    assert all_held == {"GAP": pytest.approx(1.0 - 1.7), "ES-GAP": pytest.approx(0.9 - 1.7)}
+    assert [all_held[m][0] for m in ("GAP", "ES-GAP")] == pytest.approx([1.0 - 1.7, 0.9 - 1.7])
+    unsure = {m: replace(s, rows={k: replace(r, error=0.05) for k, r in s.rows.items()}) for m, s in sweeps.items()}
+    assert frenkel_summary.missing(unsure, both)[2]["GAP"][1] == 0.05
+    assert "GAP less DFT is -50 ± 50 meV" in frenkel_summary.dft_note(unsure, dft)
     note = frenkel_summary.dft_note(sweeps, dft, held)
     assert "GAP less DFT is +200 meV (pair p1 in the 1×1×1 cell, geometry of GAP, all else held, DFT 1.500 eV)" in note
     assert "still to be computed" in frenkel_summary.dft_note(sweeps, {})

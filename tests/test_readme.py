@@ -7,6 +7,7 @@ import numpy as np
 import yaml
 
 import electrostatics
+from esgap import conductivity, frenkel_summary, mobility
 from esgap.store import data_path, read_record
 
 ROOT = Path(__file__).parents[1]
@@ -55,3 +56,20 @@ def test_one_version_is_told_everywhere():
     sections = re.findall(r"^## (\S+) - (unreleased|\d{4}-\d\d-\d\d)$", notes, re.MULTILINE)
     assert sections[0][0] == version
     assert "unreleased" not in [date for _, date in sections[1:]]
+
+
+def test_energies_and_the_ratio_in_words_are_those_of_the_stored_results():
+    sweeps = frenkel_summary.shipped()
+    file = data_path("dft/frenkel.xyz")
+    relaxed, held = (frenkel_summary.missing(sweeps, frenkel_summary.dft_energies(file, of), of) for of in (False, True))
+    less = " and less ".join(f"{m} {'is ' if m == 'GAP' else ''}{v:.2f} ± {e:.2f}{' eV' if m == 'GAP' else ''}"
+                             for m, (v, e) in sorted(held[2].items(), reverse=True))
+    own = {m: f"{s.formation_energy(*relaxed[:2]):.2f} ± {s.formation_error(*relaxed[:2]):.2f}"
+           for m, s in sweeps.items()}
+    dft = sweeps["GAP"].formation_energy(*relaxed[:2]) + relaxed[2]["GAP"][0]
+    runs = mobility.load_all()
+    ratio = conductivity.ratio(*(conductivity.conductivities(of).nernst_einstein for of in runs.values()))
+    told = re.sub(r"\s+", " ", README)
+    assert f"DFT less {less}." in told
+    assert f"DFT has the pair at {dft:.2f} eV, GAP at {own['GAP']} and ES-GAP at {own['ES-GAP']}" in told
+    assert f"({len(runs['GAP'])} runs of each at 800 K: ratio {ratio.median:.2f} ± {ratio.draws.std():.2f})" in told

@@ -91,7 +91,7 @@ def _labels(path):
 
 def _conductivities(folder):
     out = {}
-    for label, runs in mobility.load_all(folder=folder).items():
+    for label, runs in mobility.load_runs(folder=folder).items():
         found = conductivity.conductivities(runs)
         out[label] = {"runs": len(runs), **{name: dict(zip(("value", "error"), getattr(found, name), strict=True))
                                             for name in ("nernst_einstein", "collective")}}

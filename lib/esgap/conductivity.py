@@ -126,11 +126,14 @@ def scatter_of_runs(found):
     return float(np.sqrt(np.mean([(x.std(ddof=1) / x.mean()) ** 2 for x in several]))) if several else 0.0
 
 
+def _reaching(runs, length, fit):
+    return [run for run in runs if length is None or run.length - fit.skip >= length - run.timestep / 2]
+
+
 def single_runs(runs, length=None, fit=FitRange(), estimator="tracer"):
     """Conductivities in mS/cm that each of the runs would have given alone, of its first `length` ps -> (n,); only runs
     that reach it."""
-    long_enough = [run for run in runs if length is None or run.length - fit.skip >= length - run.timestep / 2]
-    found = conductivities(long_enough, length, fit, estimator)
+    found = conductivities(_reaching(runs, length, fit), length, fit, estimator)
     name = "collective" if estimator == "collective" else "nernst_einstein"
     return np.array([getattr(c, name)[0] for c in found.each])
 
@@ -140,9 +143,9 @@ def scatter_against_length(runs, lengths, fit=FitRange(), estimator="tracer", le
     that `least` runs reach. The error is that of a standard deviation of normal numbers."""
     out = []
     for length in lengths:
-        n = sum(run.length - fit.skip >= length - run.timestep / 2 for run in runs)
+        n = len(reaching := _reaching(runs, length, fit))
         if n >= least:
-            sigma = single_runs(runs, length, fit, estimator)
+            sigma = single_runs(reaching, length, fit, estimator)
             scatter = float(sigma.std(ddof=1) / sigma.mean())
             out.append((float(length), scatter, scatter / np.sqrt(2 * (n - 1))))
     return out
@@ -155,8 +158,7 @@ def against_length(runs, lengths, fit=FitRange(), estimator="tracer"):
     longest = reached[-min(2, len(reached))]
     for length in sorted({*(x for x in lengths if x < longest), longest}):
         if length > fit.start + 1:
-            long_enough = [run for run in runs if run.length - fit.skip >= length - run.timestep / 2]
-            found.append(conductivities(long_enough, length, fit, estimator))
+            found.append(conductivities(_reaching(runs, length, fit), length, fit, estimator))
     if not found:
         raise ValueError(f"runs of {longest + fit.skip:.1f} ps are too short to skip {fit.skip} ps and fit from "
                          f"{fit.start} ps on: choose less of both, or run longer")

@@ -26,9 +26,10 @@ def frenkel_energy(name, which, unit="eV"):
     for (model, pair, repeat), energy in sorted(dft.items(), key=lambda item: np.prod(item[0][2])):
         if model == label:
             apart, atoms = energy - sweeps[label].formation_energy(pair, repeat), np.prod(repeat) * len(crystal())
-            numbers.append(Number(f"DFT less {label}, {pair}, {atoms} atoms", apart, RELAXED, unit))
+            error = float(np.fmax(sweeps[label].formation_error(pair, repeat), RELAXED))  # what another fit would say
+            numbers.append(Number(f"DFT less {label}, {pair}, {atoms} atoms", apart, error, unit))
             statements.append((f"{label} within {NEARLY} eV of DFT, {pair}, {atoms} atoms",
-                               decided(NEARLY - abs(apart), RELAXED)))
+                               decided(NEARLY - abs(apart), error)))
     if which == "gap":
         difference, error = found.difference()
         numbers.append(Number("ES-GAP less GAP", difference, error, unit))

@@ -104,22 +104,24 @@ def dft_note(sweeps, dft, held=()):
     both = [(key, fixed, e) for fixed, found in ((False, dft), (True, dict(held))) for key, e in found.items()]
     for (model, pair, repeat), fixed, energy in sorted(both, key=lambda x: (x[0][1:], x[1], x[0][0] != "GAP")):
         less = round(1e3 * (sweeps[model].formation_energy(pair, repeat, fixed) - energy)) + 0  # no -0
+        error = sweeps[model].formation_error(pair, repeat, fixed)
+        bar = f" ± {1e3 * error:.0f}" if np.isfinite(error) else ""
         cell = "×".join(map(str, repeat))
-        said.append(f"{model} less DFT is {less:+.0f} meV (pair {pair} in the {cell} cell, geometry of {model}"
+        said.append(f"{model} less DFT is {less:+.0f}{bar} meV (pair {pair} in the {cell} cell, geometry of {model}"
                     f"{', all else held' if fixed else ''}, DFT {energy:.3f} eV)")
-    return f"Single points of DFT: {'; '.join(said)}."
+    return f"Single points of DFT, ± what the committees say of the models: {'; '.join(said)}."
 
 
 def missing(sweeps, dft, held=False):
     """How much each model lacks of DFT's formation energy in the largest cell that DFT has seen on the geometries of
-    both -> (pair, repeat, {label: eV}), or None if there is none. dft: as from `dft_energies`, for pairs
-    relaxed or held."""
+    both -> (pair, repeat, {label: (eV, standard error of the model)}), or None if there is none. dft: as from
+    `dft_energies`, for pairs relaxed or held."""
     both = [key for key in {key[1:] for key in dft} if all((m, *key) in dft for m in sweeps)]
     if not both:
         return None
     pair, repeat = max(both, key=lambda key: (np.prod(key[1]), key))
-    return pair, repeat, {m: float(dft[m, pair, repeat] - s.formation_energy(pair, repeat, held))
-                          for m, s in sweeps.items()}
+    return pair, repeat, {m: (float(dft[m, pair, repeat] - s.formation_energy(pair, repeat, held)),
+                              s.formation_error(pair, repeat, held)) for m, s in sweeps.items()}
 
 
 @dataclass(frozen=True, eq=False)

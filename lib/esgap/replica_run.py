@@ -25,7 +25,7 @@ from ase.data import atomic_masses, atomic_numbers
 from ase.md.velocitydistribution import thermalize_momenta
 from tqdm import tqdm
 
-from .dynamics import Trajectory
+from .dynamics import SKIN, Trajectory
 from .mobility import GRID, WHOLE
 from .replicas import Replicas
 from .sampling import Trust
@@ -33,8 +33,6 @@ from .spheres import SHORTEST
 from .stability import drift
 from .store import only_writer, provenance, read_arrays, write_arrays
 from .structures import ps_bonds
-
-SKIN = 1.0  # A
 
 
 class Carry(NamedTuple):
@@ -244,11 +242,8 @@ def _reason(frames, t, k, atoms, rank):
     a.positions = frames.x[t, k][rank]
     if not np.isfinite(a.positions).all():
         return "positions are not finite"
-    force = np.zeros((len(a), 3))
-    force[0, 0] = frames.force[t, k]  # which atom it was is not recorded
-    a.calc = SinglePointCalculator(a, forces=force)
-    words = WHOLE.watch(atoms)(a)
-    return f"a force is {frames.force[t, k]:.1f} eV/A" if words.startswith("the force") or not words else words
+    a.calc = SinglePointCalculator(a, forces=np.zeros((len(a), 3)))  # on which atom the largest is was not recorded
+    return WHOLE.watch(atoms)(a) or f"the largest force is {frames.force[t, k]:.1f} eV/A"
 
 
 def _arrays(segment):
