@@ -61,7 +61,8 @@ def test_one_version_is_told_everywhere():
 def test_energies_and_the_ratio_in_words_are_those_of_the_stored_results():
     sweeps = frenkel_summary.shipped()
     file = data_path("dft/frenkel.xyz")
-    relaxed, held = (frenkel_summary.missing(sweeps, frenkel_summary.dft_energies(file, of), of) for of in (False, True))
+    relaxed, held = (frenkel_summary.missing(sweeps, frenkel_summary.dft_energies(file, fixed), fixed)
+                     for fixed in (False, True))
     less = " and less ".join(f"{m} {'is ' if m == 'GAP' else ''}{v:.2f} ± {e:.2f}{' eV' if m == 'GAP' else ''}"
                              for m, (v, e) in sorted(held[2].items(), reverse=True))
     own = {m: f"{s.formation_energy(*relaxed[:2]):.2f} ± {s.formation_error(*relaxed[:2]):.2f}"
