@@ -21,7 +21,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 from esgap import load_model, structures
 from esgap.dynamics import SKIN, MDSettings
 from esgap.models import model_path
-from esgap.replica_run import Engine, initial_momenta
+from esgap.replica_run import Engine
 from esgap.replicas import Replicas
 from esgap.store import write_record
 
@@ -55,9 +55,7 @@ def together(model, atoms, replicas, every, n_frames):
     t = time.perf_counter()
     settings = MDSettings(every * n_frames, 800.0, TIMESTEP, every=every, segment=every * n_frames)
     engine = Engine(Replicas(atoms, load_model(model), replicas, SKIN), settings, atoms)
-    order = engine.replicas.order
-    x = np.broadcast_to(atoms.positions[order], (replicas, len(atoms), 3))
-    carry, _ = engine.advance(engine.begin(x, initial_momenta(atoms, settings, replicas)[:, order]), n_frames)
+    carry, _ = engine.advance(engine.start(), n_frames)
     first, widths = time.perf_counter() - t, None
     while widths != engine.replicas.widths:  # another program, if neighbours came to need more room
         widths, t = engine.replicas.widths, time.perf_counter()

@@ -9,7 +9,8 @@ from ase.spacegroup import crystal as build
 
 from esgap import born
 from esgap.__main__ import main
-from esgap.cp2k import CP2K, Settings, input_text, parse
+from esgap.cp2k import CP2K, Settings, parse
+from esgap.cp2k_input import ground_state_text, input_text, inputs
 from esgap.reference import label_file
 from esgap.store import labelled, read_frames, write_frames
 from test_reference import CP2K_OUTPUT, li2s, program_that_says
@@ -76,11 +77,26 @@ def test_input_in_a_field():
     assert gamma.line(frame).endswith("1x1x1 OT, field 0 -0.02 0 V/A")
 
 
+def test_orbitals_in_a_field_begin_from_those_without():
+    """The first input is the ordinary one at Gamma, but less converged and without forces; the second reads what it
+    leaves. A frame without field has one input."""
+    frame, gamma = born.field_frames(li2s(), 0.02)[1], Settings(kpts=(1, 1, 1))
+    first, second = inputs(frame, gamma)
+    ordinary = input_text(li2s(), gamma)
+    assert "GUESS RESTART" in second and "WFN_RESTART_FILE_NAME ground-RESTART.wfn" in second  # noqa: PT018
+    assert "GUESS ATOMIC" in first and "PERIODIC_EFIELD" not in first  # noqa: PT018
+    changed = [(a, b) for a, b in zip(ordinary.splitlines(), first.splitlines(), strict=True) if a != b]
+    assert [b.split() for _, b in changed] == [["PROJECT", "ground"], ["RUN_TYPE", "ENERGY"],
+                                               ["STRESS_TENSOR", "NONE"], ["EPS_SCF", "0.0001"]]
+    assert inputs(li2s(), gamma) == [ordinary]
+    assert "EPS_SCF 0.001\n" in ground_state_text(frame, Settings(kpts=(1, 1, 1), eps_scf=1e-3))
+
+
 def test_labels_in_a_field_have_forces_and_no_stress(tmp_path):
     """With a program in CP2K's place: its output in a field, as far as is known, lacks only the stress."""
     output = CP2K_OUTPUT.partition(" STRESS|")[0]
     assert parse(output, 3, with_stress=False)[2] is None
-    labeller = program_that_says(tmp_path / "program", *[output] * 7)
+    labeller = program_that_says(tmp_path / "program", *[output] * 14)
     write_frames(tmp_path / "in.xyz", born.field_frames(li2s(), 0.02))
     with pytest.raises(ValueError, match=r"frame Li2S/field0 has a field and a k-grid \(4, 4, 4\); .* --kpts 1 1 1"):
         label_file(tmp_path / "in.xyz", tmp_path / "out.xyz", labeller, workers=0)
@@ -95,7 +111,7 @@ def test_labels_in_a_field_have_forces_and_no_stress(tmp_path):
 
 
 def test_the_command_asks_for_gamma_and_writes_charges(tmp_path, capsys):
-    program_that_says(tmp_path / "program", *[CP2K_OUTPUT.partition(" STRESS|")[0]] * 7)
+    program_that_says(tmp_path / "program", *[CP2K_OUTPUT.partition(" STRESS|")[0]] * 14)
     write_frames(tmp_path / "in.xyz", [li2s()])
     command = ["born", str(tmp_path / "in.xyz"), str(tmp_path / "z.json"), "--repeat", "1", "1", "1", "--ranks", "1",
                "--program", str(tmp_path / "program")]

@@ -189,7 +189,7 @@ def test_unknown_element_and_open_cell(tmp_path):
     xenon = Atoms("LiXe", [[0, 0, 0], [3, 0, 0]], cell=[8] * 3, pbc=True, info={"name": "x"})
     write_frames(tmp_path / "in.xyz", [xenon])
     labeller = CP2K(ranks=1, program="true")
-    with pytest.raises(ValueError, match=r"frame x contains Xe, .*known: Li, P, S.*: add it to esgap.cp2k.VALENCE"):
+    with pytest.raises(ValueError, match=r"frame x contains Xe, .*Li, P, S.*: add it to esgap.cp2k_input.VALENCE"):
         label_file(tmp_path / "in.xyz", tmp_path / "out.xyz", labeller)
     with pytest.raises(ValueError, match=r"frame y has pbc \[True, True, False\] .* periodic in three directions"):
         labeller(Atoms("Li", cell=[8] * 3, pbc=[True, True, False], info={"name": "y"}))

@@ -15,7 +15,8 @@ from ase.cell import Cell
 from ase.units import Bohr, GPa, Hartree
 
 from esgap.__main__ import main
-from esgap.cp2k import CP2K, Settings, input_text, parse
+from esgap.cp2k import CP2K, Settings, parse
+from esgap.cp2k_input import input_text
 from esgap.reference import AnyCalculator, failed_path, label_file, load_calculator
 from esgap.relax import model_hessian, relax_file
 from esgap.store import read_frames, read_record, write_frames

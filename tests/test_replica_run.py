@@ -1,5 +1,6 @@
 """MD of replicas is that of single runs: the same equations of motion, temperature, frame, and words at the end."""
 import shutil
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -40,18 +41,12 @@ def engine_of(gap, settings, **options):
     return Engine(Replicas(crystal(), gap, R, **options), settings, crystal())
 
 
-def begun(engine, settings):
-    atoms, order = crystal(), engine.replicas.order
-    x = np.broadcast_to(atoms.positions[order], (R, len(atoms), 3))
-    return engine.begin(x, initial_momenta(atoms, settings, R)[:, order])
-
-
 def test_without_thermostat_it_is_velocity_verlet(gap):
     """With a skin so thin that neighbours are found anew at almost every step, and so few slots that they overflow."""
     settings = dynamics.MDSettings(20, 600.0, 1.0, "nve", every=5, segment=20, seed=3)
     engine = engine_of(gap, settings, skin=0.02)
     engine.replicas.widths = tuple(w // 2 for w in engine.replicas.widths)
-    carry = begun(engine, settings)._replace(forces=None)
+    carry = engine.start()._replace(forces=None)
     x, p = np.array(carry.x), np.array(carry.p)
     engine.replicas.widths = engine.replicas.wide_enough(carry.most)
     carry, frames = engine.advance(engine.begin(x, p), 4)
@@ -69,8 +64,8 @@ def test_without_thermostat_it_is_velocity_verlet(gap):
 def test_slots_that_overflow_on_the_way_are_made_more(gap):
     settings = dynamics.MDSettings(20, 600.0, 1.0, "nve", every=5, segment=20, seed=3)
     engine, narrow = engine_of(gap, settings), engine_of(gap, settings)
-    _, frames = engine.advance(begun(engine, settings), 2)
-    carry = begun(narrow, settings)
+    _, frames = engine.advance(engine.start(), 2)
+    carry = narrow.start()
     narrow.replicas.widths = tuple(w - 4 for w in np.minimum(narrow.replicas.widths, np.asarray(carry.most)))
     carry = carry._replace(table=narrow.replicas.table(carry.x))
     _, again = narrow.advance(carry, 2)
@@ -81,7 +76,7 @@ def test_the_thermostat_draws_the_canonical_kinetic_energy(gap):
     """Alone, it must leave a gamma distribution of 3 N - 3 halves; mean and variance within five standard errors."""
     settings = dynamics.MDSettings(10, 300.0, 1.0, every=5, seed=5, taut=2.0)
     engine = engine_of(gap, settings)
-    carry, energies = begun(engine, settings), []
+    carry, energies = engine.start(), []
     put_in = np.zeros(R)
     for step in range(1500):
         before = np.asarray(engine._kinetic(carry.p))
@@ -108,7 +103,7 @@ def test_what_is_kept_is_the_lithium_in_the_frame_of_the_framework(gap, tmp_path
     path = run_replicas(crystal(), gap, SHORT, R, tmp_path / "gap-300K-x3-3.npz", about, progress=False)
     runs = mobility.load_batch(path)
     engine = engine_of(gap, SHORT)
-    _, frames = engine.advance(begun(engine, SHORT), 8)
+    _, frames = engine.advance(engine.start(), 8)
     atoms, rank = crystal(), engine.replicas.rank
     framework = np.flatnonzero(atoms.numbers != 3)
     mass = atoms.get_masses()[framework]
@@ -153,7 +148,7 @@ def test_a_replica_ends_where_it_is_no_longer_sound(gap, tmp_path, monkeypatch):
     about = {"model": "GAP", "generation": 0, "settings": vars(SHORT)}
     whole = run_replicas(crystal(), gap, SHORT, R, tmp_path / "whole-x3-3.npz", about, progress=False)
     engine = engine_of(gap, SHORT)
-    _, frames = engine.advance(begun(engine, SHORT), 8)
+    _, frames = engine.advance(engine.start(), 8)
     limit = np.sort(frames.bond.max(0))[1] - 1e-6  # two of three pass it
     monkeypatch.setattr(replica_run, "WHOLE", mobility.Trust(bond=float(limit), contact=0.0, force=1e3))
     path = run_replicas(crystal(), gap, SHORT, R, tmp_path / "cut-x3-3.npz", about, progress=False)
@@ -162,6 +157,54 @@ def test_a_replica_ends_where_it_is_no_longer_sound(gap, tmp_path, monkeypatch):
     for run, all_of_it in zip(mobility.load_batch(path), mobility.load_batch(whole), strict=True):
         np.testing.assert_array_equal(run.paths, all_of_it.paths[:len(run.time)])
         assert ("P-S bond between atoms" in run.about["stopped"]) == (len(run.time) < 9)
+
+
+def test_a_replica_that_comes_apart_stops_and_leaves_the_others_alone(gap, monkeypatch):
+    """At the step where a force passes the limit, seen with ASE; from the next frame on it is where it began."""
+    settings = dynamics.MDSettings(20, 600.0, 1.0, "nve", every=5, segment=20, seed=3)
+    positions, largest = [], []
+    for k in range(R):
+        atoms = crystal()
+        atoms.set_momenta(initial_momenta(atoms, settings, R)[k])
+        atoms.calc = gap
+        md = VelocityVerlet(atoms, 1.0 * units.fs)
+        md.attach(lambda atoms=atoms: positions.append(atoms.positions.copy()))
+        md.attach(lambda atoms=atoms: largest.append(np.linalg.norm(atoms.get_forces(), axis=1).max()))
+        md.run(20)
+    positions, largest = np.reshape(positions, (R, 21, 42, 3)), np.reshape(largest, (R, 21))
+    limit = np.sort(largest.max(1))[:2].mean()  # two of three pass it
+    monkeypatch.setattr(replica_run, "WHOLE", mobility.Trust(bond=1e3, contact=0.0, force=limit))
+    engine = engine_of(gap, settings)
+    carry, frames = engine.advance(engine.start(), 4)
+    for k in range(R):
+        stop = int(np.argmax(largest[k] > limit)) if largest[k].max() > limit else None
+        last = 3 if stop is None else max(stop - 1, 0) // 5  # the frame at that step or after it
+        expected = [positions[k, 5 * (t + 1) if stop is None or 5 * (t + 1) < stop else stop] for t in range(last + 1)]
+        expected += [crystal().positions] * (3 - last)
+        np.testing.assert_allclose(frames.x[:, k][:, engine.replicas.rank], expected, atol=1e-8)
+        assert bool(carry.alive[k]) == (stop is None)
+        assert engine.sound(frames)[:, k].tolist()[:last + 1] == [True] * last + [stop is None]
+    assert np.asarray(carry.alive).sum() == 1
+    assert not np.asarray(carry.p)[~np.asarray(carry.alive)].any()
+
+
+def test_segments_serve_runs_of_other_lengths(gap, tmp_path, monkeypatch):
+    """What a longer run has left when it was killed is the beginning of a shorter one, and the other way round."""
+    longer = replace(SHORT, steps=60)
+    about = {"model": "GAP", "generation": 0}
+    whole = run_replicas(crystal(), gap, SHORT, R, tmp_path / "whole-x3-3.npz", {**about, "settings": vars(SHORT)},
+                         progress=False)
+    keep = replica_run._keep
+    for first, second in ((longer, SHORT), (SHORT, replace(SHORT, steps=25))):
+        path = tmp_path / f"{second.steps}-x3-3.npz"
+        monkeypatch.setattr(replica_run, "_keep", None)  # killed when all segments were there
+        with pytest.raises(TypeError):
+            run_replicas(crystal(), gap, first, R, path, {**about, "settings": vars(first)}, progress=False)
+        monkeypatch.setattr(replica_run, "_keep", keep)
+        run_replicas(crystal(), gap, second, R, path, {**about, "settings": vars(second)}, progress=False)
+        for run, expected in zip(mobility.load_batch(path), mobility.load_batch(whole), strict=True):
+            assert len(run.time) == second.steps // 5 + 1
+            np.testing.assert_allclose(run.paths, expected.paths[:len(run.time)], atol=mobility.GRID + 1e-9)
 
 
 def test_the_command_makes_batches_and_mixes_nothing(gap, tmp_path, monkeypatch, capsys):

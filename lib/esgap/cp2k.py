@@ -27,9 +27,9 @@ import numpy as np
 from ase.calculators.calculator import SCFError
 from ase.units import Bohr, GPa, Hartree
 
+from esgap.cp2k_input import VALENCE, inputs
 from esgap.store import labelled
 
-VALENCE = {"Li": 3, "P": 5, "S": 6}  # electrons of the GTH-PBE pseudopotentials
 KPOINT_LENGTH = 11.47                # A; see above
 NUMBER = r"(-?\d+\.\d+(?:E[+-]\d+)?)"
 
@@ -101,30 +101,37 @@ class CP2K:
         _check_frame(atoms, self.settings)
         with_stress = "field" not in atoms.info
         try:
-            text, note = self.run(input_text(atoms, self.settings)), {}
+            text, note = self.run(*inputs(atoms, self.settings)), {}
             result = parse(text, len(atoms), with_stress)
         except SCFError:
-            text = self.run(input_text(atoms, self.settings, safer=True))
+            text = self.run(*inputs(atoms, self.settings, safer=True))
             note = {"mixing": self.settings.safer_alpha} if with_stress else {"minimizer": "CG"}
             result = parse(text, len(atoms), with_stress)
         energy, forces, stress, charges, program = result
         return labelled(atoms, energy, forces, stress, {"hirshfeld": charges}, reference=self.reference(atoms),
                         program=program, eps_rho=self.settings.eps_rho, **note)
 
-    def run(self, text):
-        """Run CP2K on an input and return what it wrote, in a folder of its own that is gone afterwards."""
+    def run(self, *texts):
+        """Run CP2K on one input after the other and return what it wrote on the last, in a folder of their own that is
+        gone afterwards."""
+        with tempfile.TemporaryDirectory(prefix="esgap-cp2k-") as folder:
+            for text in texts:
+                written = self._run_in(folder, text)
+        return written
+
+    def _run_in(self, folder, text):
         command = [self.program, "-i", "label.inp", "-o", "label.out"]
         if self.ranks > 1:
             as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
             command = [self.launcher, *as_root, "--bind-to", "none", "-np", str(self.ranks), *command]
         if shutil.which("setpriv"):  # the program ends when the process that asked for it is killed
             command = ["setpriv", "--pdeathsig", "TERM", *command]
-        with tempfile.TemporaryDirectory(prefix="esgap-cp2k-") as folder:
-            Path(folder, "label.inp").write_text(text)
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False,
-                                  env={**os.environ, "OMP_NUM_THREADS": "1"})
-            output = Path(folder, "label.out")
-            written = output.read_text(errors="replace") if output.exists() else ""
+        Path(folder, "label.inp").write_text(text)
+        output = Path(folder, "label.out")
+        output.unlink(missing_ok=True)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False,
+                              env={**os.environ, "OMP_NUM_THREADS": "1"})
+        written = output.read_text(errors="replace") if output.exists() else ""
         if done.returncode and "SCF run NOT converged" not in written:
             raise RuntimeError(f"CP2K ended with status {done.returncode}: "
                                f"{_abort_message(written) or (done.stderr or done.stdout or written)[-500:]}")
@@ -142,7 +149,7 @@ def _check_frame(atoms, settings):
     unknown = sorted(set(atoms.symbols) - set(VALENCE))
     if unknown:
         raise ValueError(f"frame {name} contains {', '.join(unknown)}, for which no pseudopotential is chosen (known: "
-                         f"{', '.join(VALENCE)}): add it to esgap.cp2k.VALENCE")
+                         f"{', '.join(VALENCE)}): add it to esgap.cp2k_input.VALENCE")
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise ValueError(f"frame {name} has pbc {atoms.pbc.tolist()} and a cell of rank {atoms.cell.rank}; plane waves "
                          "need a cell that is periodic in three directions")
@@ -152,119 +159,6 @@ def _check_frame(atoms, settings):
         if settings.grid(atoms) != (1, 1, 1):
             raise ValueError(f"frame {name} has a field and a k-grid {settings.grid(atoms)}; a field needs Gamma: "
                              "give --kpts 1 1 1 and a cell large enough for that")
-
-
-TEMPLATE = """&GLOBAL
-  PROJECT label
-  RUN_TYPE ENERGY_FORCE
-  PRINT_LEVEL MEDIUM
-&END GLOBAL
-&FORCE_EVAL
-  METHOD QS
-  STRESS_TENSOR {stress}
-  &DFT
-    BASIS_SET_FILE_NAME BASIS_MOLOPT
-    POTENTIAL_FILE_NAME GTH_POTENTIALS{field}
-{kpoints}
-    &MGRID
-      CUTOFF {cutoff:g}
-      REL_CUTOFF {rel_cutoff:g}
-      NGRIDS {ngrids}
-    &END MGRID
-    &QS
-      EPS_DEFAULT {eps_default:g}
-      EPS_RHO_RSPACE {eps_rho:g}
-    &END QS
-    &SCF
-      SCF_GUESS ATOMIC
-      EPS_SCF {eps_scf:g}
-      MAX_SCF {max_scf}
-{solver}
-    &END SCF
-    &XC
-      &XC_FUNCTIONAL {functional}
-      &END XC_FUNCTIONAL
-    &END XC
-    &PRINT
-      &HIRSHFELD ON
-        SHAPE_FUNCTION DENSITY
-        SELF_CONSISTENT FALSE
-      &END HIRSHFELD
-      &MULLIKEN OFF
-      &END MULLIKEN
-    &END PRINT
-  &END DFT
-  &SUBSYS
-    &CELL
-{cell}
-    &END CELL
-    &COORD
-{coord}
-    &END COORD
-{kinds}
-  &END SUBSYS
-  &PRINT
-    &FORCES ON
-    &END FORCES
-    &STRESS_TENSOR ON
-    &END STRESS_TENSOR
-  &END PRINT
-&END FORCE_EVAL
-"""
-DIAGONALIZATION = """      &DIAGONALIZATION
-      &END DIAGONALIZATION
-      &MIXING
-        METHOD BROYDEN_MIXING
-        ALPHA {alpha:g}
-        NBROYDEN {nbroyden}
-      &END MIXING"""
-ORBITAL_TRANSFORMATION = """      &OT
-        MINIMIZER {minimizer}
-        PRECONDITIONER FULL_ALL
-      &END OT"""
-FIELD = """
-    &PERIODIC_EFIELD
-      INTENSITY {:.12g}
-      POLARISATION {:.12g} {:.12g} {:.12g}
-    &END PERIODIC_EFIELD"""
-KPOINTS = """    &KPOINTS
-      SCHEME MONKHORST-PACK {} {} {}
-      SYMMETRY F
-      FULL_GRID F
-    &END KPOINTS"""
-KIND = """    &KIND {element}
-      BASIS_SET {basis}
-      POTENTIAL GTH-{functional}-q{valence}
-    &END KIND"""
-
-
-def input_text(atoms, settings, safer=False):
-    """CP2K input; a single k-point is Gamma, with real orbitals. `safer`: smaller mixing (OT: CG), more steps."""
-    def row(values):
-        return " ".join(f"{x:.10f}" for x in values)
-
-    grid = settings.grid(atoms)
-    values = {f.name: getattr(settings, f.name) for f in fields(settings)}
-    if safer:
-        values.update(alpha=settings.safer_alpha, max_scf=settings.safer_max_scf)
-    kinds = [KIND.format(element=s, valence=VALENCE[s], **values) for s in sorted(set(atoms.symbols))]
-    field = atoms.info.get("field")
-    solver = DIAGONALIZATION if field is None else ORBITAL_TRANSFORMATION
-    return TEMPLATE.format(
-        **values,
-        stress="ANALYTICAL" if field is None else "NONE",
-        field="" if field is None else _field_text(np.asarray(field, float)),
-        solver=solver.format(**values, minimizer="CG" if safer else "DIIS"),
-        kpoints="" if grid == (1, 1, 1) else KPOINTS.format(*grid),
-        cell="\n".join(f"      {k} {row(v)}" for k, v in zip("ABC", atoms.cell.array, strict=True)),
-        coord="\n".join(f"      {s} {row(p)}" for s, p in zip(atoms.symbols, atoms.positions, strict=True)),
-        kinds="\n".join(kinds))
-
-
-def _field_text(field):
-    strength = np.linalg.norm(field)  # a direction is wanted even where there is no field
-    direction = field / strength if strength > 0 else np.array([0.0, 0.0, 1.0])
-    return FIELD.format(strength * Bohr / Hartree, *direction)
 
 
 def parse(text, n_atoms, with_stress=True):

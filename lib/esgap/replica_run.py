@@ -5,9 +5,10 @@ Velocity Verlet after stochastic velocity rescaling (Bussi, Donadio, Parrinello,
     alpha^2 = c + (1 - c) Kbar/(N_f K) sum_k R_k^2 + 2 R_1 sqrt(c (1 - c) Kbar/(N_f K)),   c = exp(-dt/taut)
 
 of each replica by itself; R_k: normal numbers that follow from seed, replica and step alone, so a run that is killed
-goes on from its last segment as if nothing had been. On an accelerator sums over neighbours have no fixed order, and
-trajectories are reproduced as samples, not bit by bit. Of each replica what `mobility` needs is kept: its ions, mean
-positions of the others, and up to which frame it was sound.
+goes on from its last segment as if nothing had been. A replica that comes apart stops and is put back where it began,
+lest atoms that fall on each other ask for ever more room for neighbours. On an accelerator sums over neighbours have no
+fixed order, and trajectories are reproduced as samples, not bit by bit. Of each replica what `mobility` needs is kept:
+its ions, mean positions of the others, and up to which frame it was sound.
 Units: A, fs, K, eV; momenta in ASE's units.
 """
 import shutil
@@ -45,6 +46,7 @@ class Carry(NamedTuple):
     exchanged: jax.Array  # (R,) eV, put in by the thermostat
     table: tuple  # `replicas.Table`
     most: jax.Array  # (blocks,) neighbours that any atom has had
+    alive: jax.Array  # (R,) whether a replica has been sound in all frames so far
     step: jax.Array
     temperature: jax.Array  # K; this and the seed are no part of the program, which serves for others, too
     seed: jax.Array
@@ -69,17 +71,25 @@ class Engine:
         self.replicas, self.settings = replicas, settings
         self.mass = jnp.asarray(atomic_masses[replicas.numbers])[:, None]
         bonds, symbols = ps_bonds(atoms), [Atoms([Z]).symbols[0] for Z in replicas.elements]
+        self._atoms, self._home, self._limits = atoms, atoms.positions[replicas.order], WHOLE
         self._bonds = replicas.rank[bonds.i], replicas.rank[bonds.j], bonds.S @ replicas.cell
         self._shortest = np.array([[SHORTEST.get(a + b, SHORTEST.get(b + a, 0.0)) for b in symbols] for a in symbols])
         self._compiled = {}
 
-    def begin(self, x, p):
-        """Positions and momenta (R, n, 3), sorted -> `Carry` at step 0."""
+    def start(self):
+        """`Carry` at step 0: all replicas where the atoms are, each with momenta of its own at the temperature."""
+        momenta = initial_momenta(self._atoms, self.settings, self.replicas.n_replicas)
+        return self.begin(np.broadcast_to(self._home, momenta.shape), momenta[:, self.replicas.order])
+
+    def begin(self, x, p, alive=None):
+        """Positions and momenta (R, n, 3), sorted -> `Carry` at step 0. alive (R,): which replicas move, None: all."""
+        alive = np.ones(len(x), bool) if alive is None else np.asarray(alive)
+        x, p = (np.where(alive[:, None, None], new, old) for new, old in ((x, self._home), (p, 0.0)))
         table = self.replicas.table(x)
         potential, forces = jax.jit(self.replicas.energies_and_forces)(x, table, self.replicas.constants)
         s = self.settings
         return Carry(jnp.asarray(x), jnp.asarray(p), forces, potential, jnp.zeros(len(x)), table, table.count,
-                     *map(jnp.asarray, (0, float(s.temperature), s.seed)))
+                     jnp.asarray(alive), *map(jnp.asarray, (0, float(s.temperature), s.seed)))
 
     def advance(self, carry, n_frames):
         """`n_frames` frames on, `settings.every` steps each -> `Carry`, `Frame`s (n_frames first), as numpy arrays.
@@ -99,7 +109,17 @@ class Engine:
 
     def _frame(self, carry, constants):
         carry = jax.lax.fori_loop(0, self.settings.every, lambda _, c: self._step(c, constants), carry)
-        return carry, self.record(carry)
+        frame = self.record(carry)
+        alive = carry.alive & self.sound(frame)
+        x, p = (jnp.where(alive[:, None, None], new, old) for new, old in ((carry.x, self._home), (carry.p, 0.0)))
+        lost = (carry.alive & ~alive).any()  # their neighbours are others now
+        table = jax.lax.cond(lost, self.replicas.table, lambda x: carry.table, x)
+        return carry._replace(x=x, p=p, alive=alive, table=table), frame
+
+    def sound(self, frame):
+        """Whether replicas are to be trusted in `Frame`s of any number, like their bonds; nan is not."""
+        limits = self._limits
+        return (frame.bond <= limits.bond) & (frame.contact >= limits.contact) & (frame.force <= limits.force)
 
     def record(self, c):
         """`Frame` of a `Carry`."""
@@ -115,12 +135,14 @@ class Engine:
     def _step(self, c, constants):
         dt, r = self.settings.timestep * units.fs, self.replicas
         p, exchanged = self._thermostat(c) if self.settings.ensemble == "nvt" else (c.p, c.exchanged)
+        moves = c.alive & ((c.forces**2).sum(2).max(1) <= self._limits.force**2)
         p = p + 0.5 * dt * c.forces
-        x = c.x + dt * p / self.mass
+        x = jnp.where(moves[:, None, None], c.x + dt * p / self.mass, c.x)
         moved = ((x - c.table.made_for)**2).sum(2).max()
         table = jax.lax.cond(moved < (0.5 * r.skin)**2, lambda x: c.table, r.table, x)  # nan: anew
         potential, forces = r.energies_and_forces(x, table, constants)
-        return Carry(x, p + 0.5 * dt * forces, forces, potential, exchanged, table, jnp.maximum(c.most, table.count),
+        p = jnp.where(moves[:, None, None], p + 0.5 * dt * forces, c.p)
+        return Carry(x, p, forces, potential, exchanged, table, jnp.maximum(c.most, table.count), c.alive,
                      c.step + 1, c.temperature, c.seed)
 
     def _thermostat(self, c):
@@ -129,7 +151,7 @@ class Engine:
         keys = jax.vmap(lambda k: jax.random.fold_in(jax.random.fold_in(jax.random.key(c.seed), k), c.step))(
             jnp.arange(R))
         noise = jax.vmap(lambda key: jax.random.normal(key, (free,)))(keys)
-        kinetic, keep = self._kinetic(c.p), np.exp(-s.timestep / s.taut)
+        kinetic, keep = jnp.where(c.alive, self._kinetic(c.p), 1.0), np.exp(-s.timestep / s.taut)
         share = (1 - keep) * 0.5 * units.kB * c.temperature / kinetic  # (1 - c) Kbar / (N_f K)
         squared = keep + share * (noise**2).sum(1) + 2 * noise[:, 0] * jnp.sqrt(keep * share)
         return c.p * jnp.sqrt(squared)[:, None, None], c.exchanged + (squared - 1) * kinetic
@@ -172,7 +194,7 @@ def run_replicas(atoms, calculator, settings, n_replicas, output, about, element
     with only_writer(output):
         folder.mkdir(parents=True, exist_ok=True)
         engine = Engine(Replicas(atoms, calculator, n_replicas, SKIN), settings, atoms)
-        carry = engine.begin(*_start(engine, atoms, settings, n_replicas))
+        carry = engine.start()
         first, segments, done = engine.record(carry), [], 0
         origin = _origin(atoms, element)
         segments.append(_segment(engine, Frame(*(np.asarray(v)[None] for v in first)), carry, atoms, origin,
@@ -183,8 +205,8 @@ def run_replicas(atoms, calculator, settings, n_replicas, output, about, element
             while done < settings.steps:
                 path = folder / f"{done:09d}.npz"
                 n = min(settings.segment, settings.steps - done) // settings.every
-                if path.exists():
-                    segments.append(_read(path, about))
+                if stored := _read(path, about, n):
+                    segments.append(stored)
                     carry = None
                 else:
                     carry = carry or _again(engine, segments[-1], done)
@@ -199,16 +221,11 @@ def run_replicas(atoms, calculator, settings, n_replicas, output, about, element
     return output
 
 
-def _start(engine, atoms, settings, n_replicas):
-    order = engine.replicas.order
-    x = np.broadcast_to(atoms.positions[order], (n_replicas, len(atoms), 3))
-    return x, initial_momenta(atoms, settings, n_replicas)[:, order]
-
-
 def _again(engine, segment, step):
     """`Carry` where a stored segment has ended."""
     order = engine.replicas.order
-    return engine.begin(segment.x[:, order], segment.p[:, order])._replace(
+    alive = [not reason for reason in segment.reasons]
+    return engine.begin(segment.x[:, order], segment.p[:, order], alive)._replace(
         exchanged=jnp.asarray(segment.last_exchanged), step=jnp.asarray(step))
 
 
@@ -226,8 +243,7 @@ def _segment(engine, frames, carry, atoms, origin, reasons):
     rank = engine.replicas.rank
     x = frames.x[:, :, rank]
     x = x - (np.einsum("n,trnx->trx", weight, x) - centre)[:, :, None]
-    ok = (frames.bond <= WHOLE.bond) & (frames.contact >= WHOLE.contact) & (frames.force <= WHOLE.force)
-    sound = np.logical_and.accumulate(ok, 0) & np.array([not r for r in reasons])
+    sound = np.logical_and.accumulate(engine.sound(frames), 0) & np.array([not r for r in reasons])
     reasons = [old or ("" if sound[-1, k] else _reason(frames, int(np.argmin(sound[:, k])), k, atoms, rank))
                for k, old in enumerate(reasons)]
     at_end = [np.asarray(v)[:, rank] for v in (carry.x, carry.p)]
@@ -250,11 +266,16 @@ def _arrays(segment):
     return {name: value for name, value in vars(segment).items() if name != "reasons"}
 
 
-def _read(path, about):
+def _read(path, about, n):
+    """A stored `Segment` of n frames; None if there is none, or one of another length, as a run of other length leaves
+    at its end. Segments of a longer or shorter run serve this one, too."""
+    if not path.exists():
+        return None
     header, arrays = read_arrays(path)
-    if any(header.get(name) != value for name, value in about.items()):
+    kept = {**header, "settings": {**header["settings"], "steps": about["settings"]["steps"]}}
+    if any(kept.get(name) != value for name, value in about.items()):
         raise ValueError(f"{path} belongs to a run of other atoms, model or settings: remove {path.parent}")
-    return Segment(**arrays, reasons=header["reasons"])
+    return Segment(**arrays, reasons=header["reasons"]) if len(arrays["ions"]) == n else None
 
 
 def _keep(segments, output, settings, atoms, element, ions, header):
