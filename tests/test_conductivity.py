@@ -49,6 +49,36 @@ def test_against_length_uses_only_the_beginning_and_narrows(runs):
         conductivity.against_length([walk(0, n_frames=40)], (1, 2))
 
 
+def test_long_runs_weigh_more():
+    short = replace(walk(1), paths=walk(1).paths[:251], time=walk(1).time[:251])
+    found = conductivity.conductivities([short, walk(2)])
+    (a, b), lengths = (c.nernst_einstein[0] for c in found.each), np.array([23.0, 97.9])
+    assert found.nernst_einstein[0] == pytest.approx(lengths @ [a, b] / lengths.sum())
+    assert found.length == pytest.approx(lengths.mean())
+
+
+def test_a_trend_with_time_is_found_where_there_is_one():
+    """Ions that slow down by 30 % in 100 ps, and ions that do not."""
+    speed = np.sqrt(np.linspace(1.15, 0.85, 1001))[:, None, None]
+    steady = [walk(seed, n_frames=1001) for seed in range(12)]
+    slowing = [replace(r, paths=np.cumsum(np.diff(r.paths, axis=0, prepend=0) * speed, axis=0)) for r in steady]
+    short = replace(walk(20), paths=walk(20).paths[:700], time=walk(20).time[:700])
+    for runs, expected in ((steady, 0.0), (slowing, -0.3)):
+        windows = conductivity.against_time([*runs, short], 20.0)
+        assert [t for t, _ in windows] == [10, 30, 50, 70, 90]
+        assert [c.n_runs for _, c in windows] == [13, 13, 13, 12, 12]
+        value, error = conductivity.trend(windows)
+        assert abs(value - expected) < 4 * error
+        assert error < 0.06
+    whole = sum(c.nernst_einstein[0] for _, c in windows) / 5
+    assert whole == pytest.approx(conductivity.conductivities(slowing).nernst_einstein[0], rel=0.1)
+    assert conductivity.against_time(steady[:2], 20.0) == []
+    with pytest.raises(ValueError, match=r"windows of 4\.0 ps leave no room for a fit from 2\.0 ps on"):
+        conductivity.against_time(steady, 4.0)
+    with pytest.raises(ValueError, match="1 windows show no trend"):
+        conductivity.trend(windows[:1])
+
+
 def test_axes_and_displacements():
     runs = [walk(seed, (0.1, 0.5, 1.0)) for seed in range(3)]
     for (value, error), exact in zip(conductivity.along_axes(runs).values(), (0.1, 0.5, 1.0), strict=True):

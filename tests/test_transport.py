@@ -101,6 +101,21 @@ def test_runs_together():
     assert transport.together([1.0, 1.0, 1.0], [0.3, 0.3, 0.3]) == (1.0, pytest.approx(0.3 / np.sqrt(3)))
     mean, error = transport.together([0.0, 2.0], [0.1, 0.1])  # they scatter more than they claim
     assert (mean, error) == (1.0, pytest.approx(1.0))
+    mean, error = transport.together([0.0, 2.0], [0.1, 0.1], [1.0, 3.0])
+    assert (mean, error) == (1.5, pytest.approx(np.sqrt(2 * (1.5**2 / 16 + 0.5**2 * 9 / 16))))
+
+
+def test_the_error_of_runs_of_unequal_length_is_true():
+    """Runs whose variance falls with their length, weighted by it: less uncertain than the plain mean, and as said."""
+    rng, lengths = np.random.default_rng(2), np.array([1.0] * 12 + [4.0] * 6 + [10.0] * 2)
+    values = 5 + rng.normal(size=(2000, len(lengths))) / np.sqrt(lengths)
+    found = np.array([transport.together(v, 1 / np.sqrt(lengths), lengths) for v in values])
+    plain = np.array([transport.together(v, 1 / np.sqrt(lengths))[0] for v in values])
+    assert found[:, 0].std() < 0.75 * plain.std()
+    assert found[:, 0].std() == pytest.approx(1 / np.sqrt(lengths.sum()), rel=0.06)
+    assert found[:, 1].min() == pytest.approx(1 / np.sqrt(lengths.sum()))  # what they claim
+    scattered = np.array([transport.together(v, np.zeros(len(lengths)), lengths)[1] for v in values])
+    assert np.sqrt(np.mean(scattered**2)) == pytest.approx(found[:, 0].std(), rel=0.1)
 
 
 def test_too_short_a_run_is_refused():

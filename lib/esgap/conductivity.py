@@ -1,7 +1,7 @@
 """What runs of finite length say about a conductivity, and about two of them.
 
-Runs of one potential with several seeds give sigma as `transport.together` of the estimates of `transport`; the error
-is not below what the scatter of halves of runs says. A relative
+Runs of one potential with several seeds give sigma as `transport.together` of the estimates of `transport`, each with
+the weight of its length; the error is not below what the scatter of halves of runs says. A relative
 standard error r = s/sigma stands for n = 1/r^2 independent events, and the posterior of sigma given n of them is a
 gamma distribution with that mean and standard deviation: positive, skewed while n is small. Errors fall as one over the
 root of the length L, so two conductivities a factor f apart differ by k standard errors of the logarithm from
@@ -12,7 +12,8 @@ If hops are what is counted, n grows with sigma as with L: hence how sure conduc
 
 Units: mS/cm, ps, A, K.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -83,19 +84,25 @@ def conductivities(runs, length=None, fit=FitRange(), estimator="tracer"):
     """`Conductivities` of `mobility.LithiumRun`s of one potential, of their first `length` ps (None: all).
 
     ValueError if the estimator is not one of ESTIMATORS."""
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator is {estimator!r}; choose one of {', '.join(ESTIMATORS)}")
-    each, lengths = [], []
-    for run in runs:
-        paths, keywords = fit.of(run, length)
-        each.append(transport.conductivity(paths, run.timestep, CHARGE, run.mean.get_volume(), run.temperature,
-                                           **keywords))
-        lengths.append((len(paths) - 1) * run.timestep)
-    tracer, collective = (transport.together(*zip(*(getattr(c, name) for c in each), strict=True))
+    _check(estimator)
+    each, lengths = zip(*(_of_run(run, length, fit) for run in runs), strict=True)
+    tracer, collective = (transport.together(*zip(*(getattr(c, name) for c in each), strict=True), lengths)
                           for name in ("nernst_einstein", "collective"))
     tracer = (tracer[0], max(tracer[1], _scatter_of_halves(runs, length, fit)))
-    return Conductivities(runs[0].model, tracer, collective, tuple(each), float(np.mean(lengths)), len(runs),
-                          estimator)
+    return Conductivities(runs[0].model, tracer, collective, each, float(np.mean(lengths)), len(runs), estimator)
+
+
+def _check(estimator):
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator is {estimator!r}; choose one of {', '.join(ESTIMATORS)}")
+
+
+@lru_cache(maxsize=2048)  # the same runs are asked for again and again
+def _of_run(run, length, fit):
+    """(`transport.Conductivity`, ps that count)"""
+    paths, keywords = fit.of(run, length)
+    found = transport.conductivity(paths, run.timestep, CHARGE, run.mean.get_volume(), run.temperature, **keywords)
+    return found, (len(paths) - 1) * run.timestep
 
 
 def _scatter_of_halves(runs, length, fit):
@@ -103,18 +110,26 @@ def _scatter_of_halves(runs, length, fit):
 
     Ions that move together are fewer witnesses than the fit counts, which a single run shows only over time.
     """
-    values = []
-    for run in runs:
-        paths, _ = fit.of(run, length)
-        half = len(paths) // 2
-        if half * run.timestep < 2 * fit.start + 1:
-            return 0.0
-        for part in (paths[:half], paths[half:]):
-            end = max(fit.share * half * run.timestep, fit.start + 20 * run.timestep)
-            d = transport.diffusion(part, run.timestep, start=fit.start, end=end)
-            values.append(transport.nernst_einstein(d, part.shape[1], CHARGE, run.mean.get_volume(),
-                                                    run.temperature)[0])
-    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    halves = [_of_halves(run, length, fit) for run in runs]
+    if not all(halves):
+        return 0.0
+    values, lengths = zip(*(half for both in halves for half in both), strict=True)
+    return transport.together(values, np.zeros(len(values)), lengths)[1]
+
+
+@lru_cache(maxsize=2048)
+def _of_halves(run, length, fit):
+    """((mS/cm, ps) of each half of a run,); empty if they are too short for a fit."""
+    paths, _ = fit.of(run, length)
+    half, out = len(paths) // 2, []
+    if half * run.timestep < 2 * fit.start + 1:
+        return ()
+    for part in (paths[:half], paths[half:]):
+        end = max(fit.share * half * run.timestep, fit.start + 20 * run.timestep)
+        d = transport.diffusion(part, run.timestep, start=fit.start, end=end)
+        value, _ = transport.nernst_einstein(d, part.shape[1], CHARGE, run.mean.get_volume(), run.temperature)
+        out.append((value, half * run.timestep))
+    return tuple(out)
 
 
 def scatter_of_runs(found):
@@ -133,9 +148,9 @@ def _reaching(runs, length, fit):
 def single_runs(runs, length=None, fit=FitRange(), estimator="tracer"):
     """Conductivities in mS/cm that each of the runs would have given alone, of its first `length` ps -> (n,); only runs
     that reach it."""
-    found = conductivities(_reaching(runs, length, fit), length, fit, estimator)
+    _check(estimator)
     name = "collective" if estimator == "collective" else "nernst_einstein"
-    return np.array([getattr(c, name)[0] for c in found.each])
+    return np.array([getattr(_of_run(run, length, fit)[0], name)[0] for run in _reaching(runs, length, fit)])
 
 
 def scatter_against_length(runs, lengths, fit=FitRange(), estimator="tracer", least=8):
@@ -165,6 +180,36 @@ def against_length(runs, lengths, fit=FitRange(), estimator="tracer"):
     return found
 
 
+def against_time(runs, window=50.0, fit=FitRange(skip=0.0), estimator="tracer", least=8):
+    """Conductivity in successive windows (ps) since the beginning, for as long as `least` runs reach the end of one
+    -> [(ps in the middle, `Conductivities`), ...]. It tells whether the solid ages."""
+    if not window > 2 * fit.start:
+        raise ValueError(f"windows of {window} ps leave no room for a fit from {fit.start} ps on: choose longer ones")
+    out = []
+    while len(of := _reaching(runs, (len(out) + 1) * window, replace(fit, skip=0.0))) >= least:
+        pieces = [_piece(run, len(out) * window, (len(out) + 1) * window) for run in of]
+        out.append(((len(out) + 0.5) * window, conductivities(pieces, None, fit, estimator)))
+    return out
+
+
+def _piece(run, first, last):
+    """A run between two times in ps."""
+    of = slice(*np.searchsorted(run.time - run.time[0], 1e3 * np.array([first, last]) - 0.5e3 * run.timestep + [0, 1]))
+    return replace(run, paths=run.paths[of], time=run.time[of])
+
+
+def trend(windows):
+    """Change of a conductivity by 100 ps, relative to its mean -> (value, error), from two or more of `against_time`:
+    a line by weighted least squares."""
+    if len(windows) < 2:
+        raise ValueError(f"{len(windows)} windows show no trend: give longer runs or shorter windows")
+    t, sigma, error = np.array([(t, *c.chosen) for t, c in windows]).T
+    weight = error**-2
+    t = t - weight @ t / weight.sum()
+    mean, spread = weight @ sigma / weight.sum(), weight @ t**2
+    return float(100 * weight @ (t * sigma) / spread / mean), float(100 / np.sqrt(spread) / mean)
+
+
 def displacements(runs, length=None, fit=FitRange()):
     """Lag in ps and mean square displacement (n, 3) in A^2 by Cartesian component, mean over runs.
 
@@ -185,12 +230,13 @@ def along_axes(runs, fit=FitRange()):
     """D in A^2/ps along the lattice vectors a, b, c -> {"a": (value, error), ...}."""
     out = {}
     for name, vector in zip("abc", runs[0].mean.cell, strict=True):
-        found = []
+        found, lengths = [], []
         for run in runs:
             paths, keywords = fit.of(run)
             d = transport.diffusion((paths @ (vector / np.linalg.norm(vector)))[..., None], run.timestep, **keywords)
             found.append((d.value, d.error))
-        out[name] = transport.together(*zip(*found, strict=True))
+            lengths.append(len(paths) * run.timestep)
+        out[name] = transport.together(*zip(*found, strict=True), lengths)
     return out
 
 

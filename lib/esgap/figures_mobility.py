@@ -86,6 +86,20 @@ def scatter_against_length(rows, ax):
     ax.legend()
 
 
+def against_time(windows, ax):
+    """Conductivity in windows since the beginning, and its mean over all of them. windows: {model: what
+    `conductivity.against_time` gives}."""
+    for (model, found), line in zip(windows.items(), LINES, strict=False):
+        time, (sigma, error) = [t for t, _ in found], np.transpose([c.chosen for _, c in found])
+        colour = MODEL_COLOURS.get(model, "k")
+        ax.errorbar(time, sigma, yerr=error, ls="none", capsize=3, marker=MODEL_MARKERS.get(model, "^"), color=colour,
+                    label=model)
+        ax.axhline(np.average(sigma, weights=error**-2.0), color=colour, ls=line, lw=1)
+    ax.set(xlabel="time since the crystal (ps)", ylabel="σ (mS/cm)", xlim=(0, None))
+    if windows:
+        ax.legend()
+
+
 def length_needed(curves, ax, asked):
     """Relative standard error of sigma against total length, with lines falling as 1/sqrt(length), and what is asked.
 

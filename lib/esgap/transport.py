@@ -40,14 +40,15 @@ def mean_square_displacement(paths):
     By Fourier transform (Wiener-Khinchin): the cost is n log n.
     """
     r = np.asarray(paths, float) - np.mean(paths, axis=0)
-    n = len(r)
+    n, n_ions = r.shape[:2]
     padded = next_fast_len(2 * n, real=True)
     f = rfft(r, padded, axis=0)
-    correlation = irfft(f * f.conj(), padded, axis=0)[:n]  # sum_s r(s) r(s+m)
-    square = np.concatenate([np.zeros_like(r[:1]), np.cumsum(r**2, axis=0)])  # (n+1, ...)
+    power = (f.real**2 + f.imag**2).sum(1)  # of all ions: what follows is linear in it
+    correlation = irfft(power, padded, axis=0)[:n]  # sum_s r(s) r(s+m)
+    square = np.concatenate([np.zeros((1, r.shape[2])), np.cumsum(np.einsum("tnx,tnx->tx", r, r), axis=0)])  # (n+1, 3)
     lag = np.arange(n)
-    both = (square[n - lag]) + (square[n] - square[lag])  # sum_s r(s)^2 + r(s+m)^2
-    return ((both - 2 * correlation) / (n - lag)[:, None, None]).mean(1)
+    both = square[n - lag] + (square[n] - square[lag])  # sum_s r(s)^2 + r(s+m)^2
+    return (both - 2 * correlation) / (n_ions * (n - lag))[:, None]
 
 
 def brownian_covariance(lags, n_frames):
@@ -57,14 +58,15 @@ def brownian_covariance(lags, n_frames):
 
 @lru_cache(maxsize=512)  # runs of equal length ask for the same
 def _brownian_covariance(lags, n_frames):
+    lags = np.array(lags)
     out = np.empty((len(lags), len(lags)))
     for x, n in enumerate(lags):
-        for y, m in enumerate(lags[:x + 1]):
-            offset = np.arange(-m + 1, n)  # b - a
-            overlap = np.minimum(n, offset + m) - np.maximum(0, offset)
-            k_n, k_m = n_frames - n, n_frames - m
-            count = np.clip(np.minimum(k_n, k_m - offset) - np.maximum(0, -offset), 0, None)
-            out[x, y] = out[y, x] = 2 * (count * overlap.astype(float) ** 2).sum() / (k_n * k_m)
+        m = lags[:x + 1, None]
+        offset = np.arange(1 - lags[x], n)  # b - a; lags ascend, so no m is longer
+        overlap = np.clip(np.minimum(n, offset + m) - np.maximum(0, offset), 0, None).astype(float)
+        k_n, k_m = n_frames - n, n_frames - m
+        count = np.clip(np.minimum(k_n, k_m - offset) - np.maximum(0, -offset), 0, None)
+        out[x, :x + 1] = out[:x + 1, x] = 2 * np.einsum("yo,yo,yo->y", count, overlap, overlap) / (k_n * k_m[:, 0])
     return out
 
 
@@ -146,9 +148,14 @@ def conductivity(paths, timestep, charge, volume, temperature, **fit):
     return Conductivity(tracer, collective, (haven, error))
 
 
-def together(values, errors):
-    """Mean of independent runs and its standard error: the larger of what the runs claim and of how they scatter."""
-    values, errors = np.asarray(values, float), np.asarray(errors, float)
-    claimed = np.sqrt((errors**2).sum()) / len(values)
-    scatter = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return float(values.mean()), float(max(claimed, scatter))
+def together(values, errors, weights=None):
+    """Mean of independent runs and its standard error: the larger of what the runs claim and of how they scatter.
+
+    weights (n,): of the runs, such as their lengths; None: all alike.
+    """
+    values, errors, n = np.asarray(values, float), np.asarray(errors, float), len(values)
+    weights = np.ones(n) if weights is None else np.asarray(weights, float)
+    weights = weights / weights.sum()
+    mean, claimed = weights @ values, np.sqrt(weights**2 @ errors**2)
+    scatter = np.sqrt(n / (n - 1) * weights**2 @ (values - mean)**2) if n > 1 else 0.0
+    return float(mean), float(max(claimed, scatter))
