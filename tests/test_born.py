@@ -43,6 +43,46 @@ def test_tensors_come_back_and_the_sum_rule_is_stated_and_mended():
     assert charges.dipole(np.ones((3, 3))) == pytest.approx(np.zeros(3), abs=1e-12)
 
 
+def test_the_crystal_s_charges_serve_a_larger_cell():
+    """Two copies with noise: their mean, copy by copy; with the fixed charges as tensors both dipoles are the same."""
+    noise = RNG.normal(size=(3, 3, 3)) * 0.01
+    twice = born.BornCharges(np.concatenate([Z + noise, Z - noise]), ("S", "Li", "Li") * 2, np.zeros((3, 3)), 0.0, 0.02)
+    four = twice.repeated(3, 4)
+    np.testing.assert_allclose(four.tensors, np.tile(Z, (4, 1, 1)), atol=1e-12)
+    assert four.symbols == ("S", "Li", "Li") * 4
+    assert twice.between_copies(3) == pytest.approx(np.sqrt(np.mean(noise**2)))
+    assert four.between_copies(3) == pytest.approx(0.0, abs=1e-12)
+    with pytest.raises(ValueError, match="6 tensors are not those of repeated cells of 4 atoms"):
+        twice.repeated(4, 2)
+    perfect = li2s().repeat((1, 2, 2))
+    atoms, fixed = perfect.copy(), {"Li": 0.6, "S": -1.2}
+    atoms.positions += RNG.normal(size=atoms.positions.shape)
+    like = born.BornCharges(np.array([fixed[s] * np.eye(3) for s in perfect.symbols]), tuple(perfect.symbols),
+                            np.zeros((3, 3)), 0.0, 0.02)
+    mu, of_born, error = born.field_dipoles(like, fixed, atoms, perfect)
+    np.testing.assert_allclose(of_born, mu, atol=1e-12)
+    assert error == pytest.approx(0.0, abs=1e-12)
+    assert "| the dipole | " in born.dipoles_table(mu, 2 * of_born, 0.1)
+    assert born.dipoles_table(mu, 2 * of_born, 0.0).count("| 2.00 ± 0.00 |") == 4
+
+
+def test_the_error_of_transferred_charges_is_their_scatter():
+    """Tensors scattered at random about isotropic ones: dipoles scatter as is said."""
+    perfect = li2s().repeat((3, 3, 3))
+    atoms, rng = perfect.copy(), np.random.default_rng(3)
+    atoms.positions[5] += [2.0, -1.0, 0.5]
+    atoms.positions += rng.normal(size=atoms.positions.shape) * 0.1
+    symbols, sigma = np.array(perfect.symbols), {"Li": 0.1, "S": 0.2}
+    mean, drawn, said = np.array([{"Li": 1.1, "S": -2.2}[s] * np.eye(3) for s in symbols]), [], []
+    for _ in range(400):
+        tensors = mean + rng.normal(size=mean.shape) * np.array([sigma[s] for s in symbols])[:, None, None]
+        charges = born.BornCharges(tensors, tuple(symbols), np.zeros((3, 3)), 0.0, 0.02)
+        _, of_born, error = born.field_dipoles(charges, {"Li": 0.6, "S": -1.2}, atoms, perfect)
+        drawn.append(of_born)
+        said.append(error)
+    assert np.std(drawn, axis=0) == pytest.approx(np.full(3, np.mean(said)), rel=0.12)
+
+
 def test_frames_keep_their_fields_on_disk(tmp_path):
     write_frames(tmp_path / "f.xyz", born.field_frames(li2s(), 0.02))
     frames = read_frames(tmp_path / "f.xyz")

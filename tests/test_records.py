@@ -19,15 +19,13 @@ BESIDE = {
     "data/dft/*.xyz": "{stem}.json", "data/training/gen?.xyz": "{stem}.json", "data/models/*gap.npz": "{stem}.json",
     "data/models/*.committee.npz": "../runs/committee.json",
     "data/runs/paths/hop-*.xyz": "{stem}.json", "data/runs/paths/ends.xyz": "paths.json",
-    "data/runs/paths/images.xyz": "paths.json", "data/runs/frenkel-*.xyz": "{stem}.json",
+    "data/runs/paths/images.xyz": "paths.json", "data/runs/born.*.xyz": "born.json", "data/runs/frenkel-*.xyz": "{stem}.json",
     "data/training/*.unlabelled.xyz": "generations.jsonl", "data/training/*.notes.json": "generations.jsonl",
     "data/testsets/test-800K.xyz": "md-800K/gap-0.npz", "data/testsets/test-400K.xyz": "md-400K/gap-0.npz",
 }
 NO_RECORD = {  # file: why
     "data/crystal.xyz": "last frame of relaxation.xyz, as data/README.md tells",
     "data/dft/relaxation.xyz": "made before `relax` kept records, its last frames by no command; its labels say how",
-    "data/runs/born.fields.xyz": "born.json is written when all seven labels are there; `python -m esgap born` goes on",
-    "data/runs/born.labels.xyz": "as born.fields.xyz; each label carries its settings",
     "data/testsets/test-hops.xyz": "the command did not keep a record; it stands in data/README.md",
     "data/testsets/test-rare.xyz": "the command did not keep a record; it stands in data/README.md",
 }

@@ -6,6 +6,8 @@ The sum that is left (grids, fields that are not small) is stated and taken off 
 tell what second order there is: [F(+) + F(-)] / 2 - F(0). Fields by the Berry phase (CP2K's PERIODIC_EFIELD, in
 `esgap.cp2k`): E is the macroscopic field, so these are the Z* of the dipole -E . sum_i Z*_i dr_i of `esgap.frenkel`.
 
+Charges of the crystal serve for defects in it, as far as those of one element are alike: `field_dipoles`.
+
 Seen with CP2K 2023.1 on Li2S (12 atoms, Gamma): Li +1.07, S -2.08 e, as they should be. `python -m esgap born` refuses
 charges with which Li is negative: another version's field may have the other sign.
 Units: A, e, eV/A, V/A.
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .calculators import charge_of
 from .reference import add_labeller_arguments, label_file, labeller_from
 from .store import only_writer, read_frames, read_record, write_frames, write_record
 
@@ -55,6 +58,28 @@ class BornCharges:
         kind = np.array(self.symbols)
         return {s: (float(z[kind == s].mean()), float(z[kind == s].std())) for s in dict.fromkeys(self.symbols)}
 
+    def scatter(self):
+        """(n,) e: by how much a component of a tensor of the atom's element differs from an isotropic one (rms)."""
+        kind, out = np.array(self.symbols), np.empty(len(self.symbols))
+        for s, (mean, _) in self.isotropic().items():
+            out[kind == s] = np.sqrt(np.mean((self.tensors[kind == s] - mean * np.eye(3)) ** 2))
+        return out
+
+    def repeated(self, n_atoms, copies):
+        """The same for so many unit cells of `n_atoms`, one after the other as `Atoms.repeat` puts them; tensors are
+        means over the copies that are here. ValueError if these are not whole cells of the same atoms."""
+        symbols = self.symbols[:n_atoms]
+        if len(self.symbols) % n_atoms or symbols * (len(self.symbols) // n_atoms) != tuple(self.symbols):
+            raise ValueError(f"{len(self.symbols)} tensors are not those of repeated cells of {n_atoms} atoms")
+        mean = self.tensors.reshape(-1, n_atoms, 3, 3).mean(0)
+        return replace(self, tensors=np.tile(mean, (copies, 1, 1)), symbols=symbols * copies)
+
+    def between_copies(self, n_atoms):
+        """e: rms difference of tensors of one atom in the copies of the unit cell from their mean, which ought to be 0;
+        it tells what grids do."""
+        copies = self.tensors.reshape(-1, n_atoms, 3, 3)
+        return float(np.sqrt(np.mean((copies - copies.mean(0)) ** 2)))
+
     def dipole(self, displacement):
         """sum_i Z*_i dr_i (3,) in e A, of displacements (n, 3) of the same atoms on one branch."""
         displacement = np.asarray(displacement)
@@ -67,6 +92,28 @@ class BornCharges:
         charges = ", ".join(f"{s} {m:+.2f} (scatter {d:.2f})" for s, (m, d) in self.isotropic().items())
         return (f"Z* in e: {charges}; sum over all atoms up to {np.abs(self.sum_rule).max():.3f}, taken off; second "
                 f"order in the field {1e3 * self.second_order:.1f} meV/A at {self.strength:g} V/A")
+
+
+def field_dipoles(charges, fixed, atoms, perfect):
+    """What couples to a field to first order when atoms move from `perfect` to `atoms`, one branch -> (3,) e A each of
+    sum q dr with `fixed` charges {element: e} and of sum Z* dr, and the error of a component of the latter.
+
+    charges: `BornCharges` of the crystal with the atoms of `perfect`. In a defect they may be others; the error takes
+    them to differ as those of one element do from each other and with direction, each atom by itself.
+    """
+    moved = atoms.positions - perfect.positions
+    error = np.sqrt(charges.scatter() ** 2 @ (moved**2).sum(1))  # of any component: tensors are taken as random
+    return charge_of(perfect, fixed) @ moved, charges.dipole(moved), float(error)
+
+
+def dipoles_table(fixed, of_born, error):
+    """Markdown: `field_dipoles` by direction and along the first, with their ratio."""
+    rows = ["| field along | Σ q Δr (e Å) | Σ Z* Δr (e Å) | ratio |", "|:--|--:|--:|--:|"]
+    unit = fixed / np.linalg.norm(fixed)
+    for name, axis in (*zip(AXES, np.eye(3), strict=True), ("the dipole", unit)):
+        q, z = fixed @ axis, of_born @ axis
+        rows.append(f"| {name} | {q:+.2f} | {z:+.2f} ± {error:.2f} | {z / q:.2f} ± {abs(error / q):.2f} |")
+    return "\n".join(rows)
 
 
 def born_charges(frames):
