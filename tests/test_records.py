@@ -19,7 +19,8 @@ BESIDE = {
     "data/dft/*.xyz": "{stem}.json", "data/training/gen?.xyz": "{stem}.json", "data/models/*gap.npz": "{stem}.json",
     "data/models/*.committee.npz": "../runs/committee.json",
     "data/runs/paths/hop-*.xyz": "{stem}.json", "data/runs/paths/ends.xyz": "paths.json",
-    "data/runs/paths/images.xyz": "paths.json", "data/runs/born.*.xyz": "born.json", "data/runs/frenkel-*.xyz": "{stem}.json",
+    "data/runs/paths/images.xyz": "paths.json", "data/runs/frenkel-*.xyz": "{stem}.json",
+    "data/runs/born.*.xyz": "born.json",
     "data/training/*.unlabelled.xyz": "generations.jsonl", "data/training/*.notes.json": "generations.jsonl",
     "data/testsets/test-800K.xyz": "md-800K/gap-0.npz", "data/testsets/test-400K.xyz": "md-400K/gap-0.npz",
 }
