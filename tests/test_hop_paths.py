@@ -175,6 +175,7 @@ def test_consecutive_hops_become_one_path_if_they_meet(folder):
     text = hop_summary.through_text(replace(everything, consecutive=(("hop-0", "hop-7"), ("hop-8", "hop-9")), failed=(
         ("hop-9", "GAP", "the largest force is 0.7 eV/A after 400 steps, not 0.02: go on"), ("hop-5", "GAP", "same"))))
     assert "hop-0 and hop-7 carry the ion 0.00 (GAP) and 0.00 (ES-GAP) of a lattice vector along b, not to" in text
+    assert "not to the next cell; in the end 0 and 0 other lithium ions are more than 1 Å from where" in text
     assert text.endswith("no path of hop-9 with GAP: the largest force is 0.7 eV/A after 400 steps, not 0.02.")
     apart = replace(second, images={m: first.images[m] for m in first.images})  # begins where the first begins
     assert hop_pairs.traversals(replace(everything, hops=(first, apart))) == ()
