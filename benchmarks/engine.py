@@ -76,9 +76,8 @@ def timed(functions, repeats, burst=5):
 
 
 def evaluation(model, crystal, repeats):
-    """Rows of the table: one per cell size."""
+    """Rows of the table as they come: one per cell size."""
     from quippy.potential import Potential
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_model(model, Path(folder) / "gap.xml")
         quippy = Potential(param_filename=str(Path(folder) / "gap.xml"))
@@ -100,10 +99,10 @@ def evaluation(model, crystal, repeats):
             force = {k: float(np.abs(c.results["forces"] - quippy.results["forces"]).max())
                      for k, c in (("double", double), ("single", single))}
             rms = float(np.sqrt(np.mean(quippy.results["forces"]**2)))
-            rows.append({"atoms": n, "times": times, "largest_force_error": force, "rms_force": rms,
-                         "load": os.getloadavg()[0], **roofline(times, flops)})
-            report(rows[-1])
-    return rows
+            row = {"atoms": n, "times": times, "largest_force_error": force, "rms_force": rms,
+                   "load": os.getloadavg()[0], **roofline(times, flops)}
+            report(row)
+            yield row
 
 
 def roofline(times, flops):
@@ -224,18 +223,22 @@ def main():
     parser.add_argument("--points", type=int, default=750, help="sparse points per element")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--steps", type=int, default=200, help="of molecular dynamics")
-    parser.add_argument("--write", type=Path, help="store the result in this JSON file, after each part")
+    parser.add_argument("--write", type=Path, help="store the result in this JSON file, after each part and size")
     args = parser.parse_args()
     if unknown := sorted(set(args.parts) - set(PARTS)):
         parser.error(f"there is no part {', '.join(unknown)}; choose of {', '.join(PARTS)}")
     frames = mark_short_contacts(read(args.data, ":"))
-    out = {"points": args.points, "repeats": args.repeats, "cores": os.cpu_count(), "soap": asdict(SOAP)}
+    out = {"points": args.points, "repeats": args.repeats, "cores": os.cpu_count(), "soap": asdict(SOAP),
+           "device": jax.devices()[0].device_kind}
     if args.write and args.write.exists():
         out |= {k: v for k, v in read_record(args.write).items() if k not in (*out, "made_by")}
     fits = {(r["trainer"], r["frames"]): r for r in out.get("fit", [])}
     for part in args.parts:
         if part == "evaluation":
-            out[part] = evaluation(random_model(frames, args.points), frames[0], args.repeats)
+            out[part] = []
+            for row in evaluation(random_model(frames, args.points), frames[0], args.repeats):
+                out[part].append(row)
+                keep(args, out)
         elif part == "es-gap":
             out[part] = electrostatics(random_model(frames, args.points), frames[0], 2 * args.repeats)
         elif part == "dynamics":
@@ -246,8 +249,13 @@ def main():
             row = fitting(frames if n > 30 else frames[:n], n, n_sparse, "gap_fit" if part == "gap_fit" else "jax")
             fits[row["trainer"], n] = row
             out["fit"] = list(fits.values())
-        if args.write:
-            write_record(args.write, out, inputs=[args.data], seed=0)
+        keep(args, out)
+
+
+def keep(args, out):
+    """Store what there is, if it is to be stored."""
+    if args.write:
+        write_record(args.write, out, inputs=[args.data], seed=0)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Figures of mobility draw the numbers they are given, on the Axes they are given."""
 import numpy as np
+import pytest
 
 from esgap import arrhenius, conductivity, figures_mobility
 from esgap.paths import Profile
@@ -77,3 +78,21 @@ def test_arrhenius_lines_go_through_their_points_and_the_literature(ax):
     fitted, measured = (x.get_xydata() for x in ax.get_lines() if len(x.get_xdata()) > 10)
     np.testing.assert_allclose(fitted, measured, rtol=1e-4)  # the same energy through the same point
     assert ax.get_yscale() == "log"
+
+
+def test_conductivity_against_time(ax):
+    def at(value, error):
+        return conductivity.Conductivities("GAP", (value, error), (0.0, 0.0), (), 50.0, 8)
+
+    windows = {"GAP": [(25.0, at(10.0, 1.0)), (75.0, at(20.0, 2.0))], "ES-GAP": [(25.0, at(5.0, 1.0))]}
+    figures_mobility.against_time(windows, ax)
+    assert names(ax) == ["GAP", "ES-GAP"]
+    means = [line.get_ydata()[0] for line in ax.get_lines() if list(line.get_xdata()) == [0, 1]]
+    assert means == pytest.approx([(10 / 1 + 20 / 4) / (1 / 1 + 1 / 4), 5.0])
+    drawn = np.concatenate([c.lines[0].get_xdata() for c in ax.containers])
+    assert len(np.unique(drawn)) == 3  # none hides another
+
+
+def test_without_windows_there_is_nothing_to_draw(ax):
+    figures_mobility.against_time({}, ax)
+    assert ax.get_legend() is None

@@ -89,8 +89,9 @@ def scatter_against_length(rows, ax):
 def against_time(windows, ax):
     """Conductivity in windows since the beginning, and its mean over all of them. windows: {model: what
     `conductivity.against_time` gives}."""
-    for (model, found), line in zip(windows.items(), LINES, strict=False):
-        time, (sigma, error) = [t for t, _ in found], np.transpose([c.chosen for _, c in found])
+    for k, ((model, found), line) in enumerate(zip(windows.items(), LINES, strict=False)):
+        time, (sigma, error) = np.array([t for t, _ in found]), np.transpose([c.chosen for _, c in found])
+        time = time + 0.06 * time[0] * (2 * k - len(windows) + 1)  # beside each other
         colour = MODEL_COLOURS.get(model, "k")
         ax.errorbar(time, sigma, yerr=error, ls="none", capsize=3, marker=MODEL_MARKERS.get(model, "^"), color=colour,
                     label=model)
