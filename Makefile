@@ -112,7 +112,7 @@ reproduce-mobility: $(VENV)/.book  ## long: all MD runs behind chapters 4 and 5 
 	$(AGAIN_FROM) data/runs/mobility
 
 reproduce-paths: $(VENV)/.book  ## long: minimum-energy paths of both models between the stored ends
-	$(AGAIN_FROM) data/runs/paths
+	$(AGAIN_FROM) data/runs/paths data/runs/traversals.json
 
 reproduce-frenkel: $(VENV)/.book  ## long: Frenkel pairs of both models, with and without field
 	mkdir -p $(AGAIN)/runs/frenkel

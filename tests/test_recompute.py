@@ -60,6 +60,16 @@ def test_options_that_would_keep_what_is_stored_are_left_out():
     assert len(energies.start) > 10  # paths of both models: only their energies are computed
 
 
+def test_born_charges_and_traversals_are_made_anew_elsewhere():
+    (born,) = recompute.again(data_path("runs/born.json"))
+    assert born.words[:3] == ("born", "data/crystal.xyz", "_build/reproduced/runs/born.json")
+    (across,) = recompute.again(data_path("runs/traversals.json"))
+    assert across.words[-2:] == ("--output", "_build/reproduced/runs/traversals.json")
+    for a in (born, across):
+        parsed(list(a.words))
+        assert {word for word in a.words if word.startswith("data/")} <= TRACKED
+
+
 @pytest.mark.parametrize(("name", "message"), [
     ("crystal.xyz", "has no record of what made it; data/README.md says how"),
     ("training/gen1.notes.json", "has no record of what made it"),

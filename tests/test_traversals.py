@@ -6,7 +6,6 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from esgap import mobility, traversals
 from esgap.__main__ import main
-from esgap.store import read_frames
 
 CELL, B = np.diag([10.0, 12.0, 9.0]), np.array([0.0, 6.0, 0.0])
 STAND = [[0.5, 0.5, 0.5], [9.0, 6.0, 8.0]]  # of two S atoms
@@ -37,12 +36,12 @@ def home():
 
 
 def run(seed, others, away, end=5.8):
-    """Ion 2 goes from 0 to 3 at 30 ps and to `end` at 60 ps along b; `others` of the rest go `away` (A) with it."""
-    rng, n = np.random.default_rng(seed), 1800
+    """Ion 2 goes from 0 to 3 at 30 ps and to `end` at 31.5 ps along b; `others` of the rest go `away` (A) with it."""
+    rng, n = np.random.default_rng(seed), 1200
     time = np.arange(n) * 50.0
     paths = home() + rng.normal(size=(n, 4, 3)) * 0.1
-    paths[600:1200, 0, 1] += 3.0
-    paths[1200:, 0, 1] += end
+    paths[600:630, 0, 1] += 3.0
+    paths[630:, 0, 1] += end
     paths[600:, 1:1 + others, 1] += away
     mean = Atoms("S2Li4", np.concatenate([STAND, paths.mean(0)]), cell=CELL, pbc=True)
     return mobility.LithiumRun(paths, IONS, time, mean, "GAP", 1, seed, 800.0, {"repeat": [1, 2, 1]})
@@ -65,37 +64,58 @@ def test_a_displacement_counts_in_lattice_vectors_whatever_the_angles():
 
 
 def test_what_counts_is_where_relaxation_leaves_the_ion():
-    found = traversals.candidates([run(1, 1, 3.0), run(2, 2, 1.5)], B)
-    said = []
-    candidate, of = traversals.chosen(found, {"A": Wells("whole"), "B": Wells("whole")}, B, progress=said.append)
-    assert candidate.run.seed == 1  # one other ion moves, though farther
-    assert of["A"].carried == pytest.approx(1.0, abs=1e-2)
-    assert of["A"].steps == pytest.approx((3.0, 3.0), abs=0.05)
-    assert (of["B"].others, len(said)) == ((3,), 2)
-    assert "A +1.00, with 1 others; B +1.00, with 1 others" in said[1]
-    with pytest.raises(ValueError, match=r"of 2 pairs of hops none, once relaxed, carries its ion \[0.0, 6.0, 0.0\] A"):
-        traversals.chosen(found, {"A": Wells("whole"), "B": Wells("short")}, B, progress=said.append)
-    assert "B +0.85" in said[-1]
-    (first,) = traversals.candidates([run(1, 1, 3.0)], B)
-    assert traversals.relaxed(first, Wells("whole"), B, max_steps=1) is None
+    calm, restless = traversals.candidates([run(1, 1, 3.0), run(2, 2, 1.5)], B)
+    found = traversals.relaxed(restless, Wells("whole"), B)
+    assert (found.carried, found.through) == (pytest.approx(1.0, abs=1e-2), True)
+    assert found.steps == pytest.approx((3.0, 3.0), abs=0.05)
+    assert (found.others, traversals.relaxed(calm, Wells("whole"), B).others) == (1, 2)
+    assert found.energies == pytest.approx((0.0, 0.0), abs=1e-3)  # all wells are as deep
+    short = traversals.relaxed(restless, Wells("short"), B)
+    assert (short.carried, short.through) == (pytest.approx(0.85, abs=1e-2), False)
+    with pytest.raises(RuntimeError, match="a frame is not at rest after 1 steps: allow more"):
+        traversals.relaxed(restless, Wells("whole"), B, max_steps=1)
 
 
-def test_ends_are_added_once_and_under_new_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr(traversals, "chosen", lambda found, *_: (found[0], {"A": traversals.Relaxed(-1.02, (3, 3), ()),
-                                                                           "B": traversals.Relaxed(0.97, (3, 3), ())}))
-    ends, kept = tmp_path / "ends.xyz", run(4, 0, 0.0)
-    assert traversals.add_traversal(ends, {"run.npz": [kept]}, {}, B)
-    frames = read_frames(ends)
-    assert [a.info["name"] for a in frames] == ["hop-0-start", "hop-0-end", "hop-1-start", "hop-1-end"]
-    assert [a.info["after"] for a in frames] == ["none", "none", "hop-0", "hop-0"]
-    np.testing.assert_allclose(frames[1].positions, frames[2].positions)
-    assert frames[0].info["sampled_by"] == "run.npz, seed 4"
-    assert frames[3].info["relaxed_through"] == pytest.approx(0.97)
-    assert not traversals.add_traversal(ends, {"run.npz": [kept]}, {}, B)
-    assert len(read_frames(ends)) == 4
+def test_minima_on_the_way_are_counted_and_what_moves_between_them():
+    """Before, between and after: first all three ions that move, then the first one alone."""
+    (candidate,) = traversals.candidates([run(2, 2, 1.5)], B)
+    assert len(list(candidate.along_the_way())) == candidate.hops[1].end_frame - candidate.hops[0].start_frame + 3
+    found = traversals.relaxed(candidate, Wells("whole"), B)
+    assert (found.minima, found.moved) == (3, (3 + 1) / 2)
 
 
-def test_kept_runs_need_a_direction(tmp_path, capsys):
-    (tmp_path / "ends.xyz").write_text("")
-    assert main(["paths", "--kept", "a.npz", "--folder", str(tmp_path)]) == 2
-    assert "--kept goes with --through: say along which lattice vector" in capsys.readouterr().err
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """The command, with runs and potentials put in the place of files."""
+    made = {"one.npz": [run(1, 1, 3.0)], "two.npz": [run(2, 2, 1.5)]}
+    for name in (*made, "gap", "es-gap"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(traversals, "load_runs_of", lambda path: made[path.rsplit("/", 1)[-1]])
+    monkeypatch.setattr(traversals, "load_model", lambda path: Wells("short" if path.stem == "gap" else "whole"))
+    monkeypatch.setattr(traversals, "crystal", lambda: Atoms("Li", cell=np.diag([10.0, 6.0, 9.0])))
+    return ["traversals", *(str(tmp_path / name) for name in made), "--models", str(tmp_path / "gap"),
+            str(tmp_path / "es-gap"), "--output", str(tmp_path / "out.json")]
+
+
+def test_the_command_writes_a_record_and_goes_on_with_it(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(traversals, "model_path", lambda path: tmp_path / path.rsplit("/", 1)[-1])
+    asked, relaxed = [], traversals.relaxed
+    monkeypatch.setattr(traversals, "relaxed", lambda *a: asked.append(a) or relaxed(*a))
+    assert main([*command, "--most", "1"]) == 0
+    assert len(asked) == 2
+    assert main(command) == 0
+    assert len(asked) == 4  # the first pair was there
+    rows = traversals.stored(tmp_path / "out.json")
+    assert [(r["file"], r["seed"], r["ion"]) for r in rows] == [("two.npz", 2, 2), ("one.npz", 1, 2)]
+    assert [r["relaxed"]["ES-GAP"].through for r in rows] == [True, True]
+    assert not any(r["relaxed"]["GAP"].through for r in rows)
+    assert "| GAP | 2 | 3.0 and 2.8 | 0.85 | 1.00 | 2 | 2 | 3 | 3 | 2.0 | 2.0 |" in capsys.readouterr().out
+    (tmp_path / "gap").write_text("another model")
+    assert main([*command, "--most", "1"]) == 0
+    assert len(asked) == 6
+
+
+def test_runs_without_such_hops_are_refused(command, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(traversals, "model_path", lambda path: tmp_path / path.rsplit("/", 1)[-1])
+    assert main([*command, "--along", "c"]) == 2
+    assert "no ion of 2 runs goes to the next cell along c in two hops" in capsys.readouterr().err

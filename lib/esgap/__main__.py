@@ -19,6 +19,7 @@ COMMANDS = {
     "conductivity": ("mobility_run", "long runs of both models with several seeds, of which lithium is kept"),
     "hops": ("hops", "lithium sites and hops of a trajectory"),
     "paths": ("hop_paths", "paths of the most frequent hops with both models, each evaluated with the other"),
+    "traversals": ("traversals", "two hops in a row of one ion to the next cell, and what moves with them"),
     "neb": ("barriers", "minimum-energy path and barriers between two or more minima"),
     "export": ("lammps_export", "a stored potential as QUIP XML and LAMMPS input"),
     "sweep": ("sweep", "a chapter with every combination of parameters: notebooks, records, a table"),

@@ -19,12 +19,10 @@ from .barriers import NEBSettings, find_path
 from .committee_run import stored_committees
 from .hop_choice import SHORTEST, write_ends
 from .hop_pairs import asks_for_common
-from .mobility import load_runs_of
 from .models import LABELS, load_model, model_path
 from .paths import Profile, evaluate, labels_on, load_path, moved
 from .store import data_path, file_hash, only_writer, read_frames, read_record, write_frames, write_record
 from .structures import crystal
-from .traversals import add_traversal
 
 FOLDER = "runs/paths"  # of the data
 DFT = "dft/path-images.xyz"
@@ -248,9 +246,6 @@ def add_paths_arguments(parser):
     parser.add_argument("--shortest", type=float, default=SHORTEST, help=f"A, hops to take (default {SHORTEST})")
     parser.add_argument("--through", choices=tuple("abc"), help="also two consecutive hops of one ion that carry it "
                         "from one unit cell to the next along this lattice vector, from each trajectory")
-    parser.add_argument("--kept", nargs="+", help="with --through: take two hops that lead a whole lattice vector on "
-                        "even when relaxed from these runs of a repeated cell (data/runs/mobility/*.npz), and add them "
-                        "to the ends that are there")
     parser.add_argument("--repeat", type=int, nargs=3, default=(1, 1, 1), help="repeat the cell, e.g. 1 2 1")
     parser.add_argument("--images", type=int, default=NEBSettings.images, help="between the ends (default 7)")
     parser.add_argument("--fmax", type=float, default=NEBSettings.fmax, help="eV/A, force left (default 0.02)")
@@ -271,17 +266,12 @@ def paths_command(args):
         for old in [*folder.glob("hop-*.*"), folder / "paths.json", folder / "images.xyz",
                     *([ends] if args.trajectory else [])]:
             old.unlink(missing_ok=True)
-    models = {label: str(model_path(name)) for name, label in zip(args.models, LABELS.values(), strict=True)}
-    vector = args.through and crystal().cell["abc".index(args.through)]
-    if not ends.exists() and not (args.kept and vector is not None):
+    if not ends.exists():
         if not args.trajectory:
             raise ValueError(f"there is no {ends} yet: give --trajectory, whose hops are taken")
-        write_ends(args.trajectory, args.hops, ends, tuple(args.repeat), shortest=args.shortest, through=vector)
-    if args.kept:
-        if vector is None:
-            raise ValueError("--kept goes with --through: say along which lattice vector")
-        runs = {Path(path).name: load_runs_of(path) for path in args.kept}
-        add_traversal(ends, runs, {label: load_model(path) for label, path in models.items()}, vector)
+        write_ends(args.trajectory, args.hops, ends, tuple(args.repeat), shortest=args.shortest,
+                   through=args.through and crystal().cell["abc".index(args.through)])
+    models = {label: str(model_path(name)) for name, label in zip(args.models, LABELS.values(), strict=True)}
     find_all(folder, models, NEBSettings(args.images, args.fmax, tolerance=args.tolerance), args.max_steps,
              committees=stored_committees(models), from_other=args.from_other)
     found = load_paths(folder)

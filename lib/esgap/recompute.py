@@ -21,7 +21,7 @@ from .mobility import BATCH
 from .store import data_path, read_arrays, read_frames, read_record, write_frames
 
 TO = Path("_build/reproduced")  # of the checkout
-OUTPUT = {"settings", "learning", "weights"}  # commands whose record goes to --output
+OUTPUT = {"settings", "learning", "weights", "traversals"}  # commands whose record goes to --output
 GONE = {"paths": {"--replace": 0, "--trajectory": "+"},  # options not given again
         "conductivity": {"--replace": 0, "--folder": 1}}
 
@@ -155,8 +155,14 @@ def _frenkel(rest, stored, record, output, to):
     return [Again(tuple(words))]
 
 
-RULES = {"charges": _charges, "committee": _committee, "label": _label, "train": _label_of_loop, "paths": _paths,
-         "conductivity": _conductivity, "md": _md, "frenkel": _frenkel}
+def _born(rest, stored, record, output, to):
+    """All labels anew: they are what takes the time."""
+    structure, _, *options = rest
+    return [Again(("born", structure, str(output), *options))]
+
+
+RULES = {"born": _born, "charges": _charges, "committee": _committee, "label": _label, "train": _label_of_loop,
+         "paths": _paths, "conductivity": _conductivity, "md": _md, "frenkel": _frenkel}
 
 
 def add_recompute_arguments(parser):

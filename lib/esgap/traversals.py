@@ -1,23 +1,30 @@
-"""Two hops in a row that carry lithium to the next cell and leave it there: found in kept runs, proved by relaxation.
+"""python -m esgap traversals: two hops in a row that carry an ion to the next cell, and what else moves with them.
 
-One ion that arrives on the site of its own copy finds it empty only if others have moved, too. So all ions are where
-MD has them (means over some 300 fs), the framework at its mean positions, and of the calmest pairs of hops those count
-whose ion, relaxed with every potential, still is a whole lattice vector away; of these that of which fewest other ions
-have changed places.
-Units: A, fs.
+One ion that arrives on the site of its own copy finds it empty only if others have left. So all ions are taken from
+where MD has them, the framework at its mean positions, and everything is relaxed: before, between and after the two
+hops, and at every frame from before to after. Minima of the energy along the way (inherent structures, F. H. Stillinger
+and T. A. Weber, Phys. Rev. A 25, 978 (1982)) tell whether one ion hops among others at rest, or all rearrange.
+Runs are kept ones (`mobility`) of a cell that holds several unit cells: in one, all copies of an ion hop with it.
+Units: A, eV, fs.
 """
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from ase.optimize import LBFGS
 
 from .hop_choice import SHORTEST, THROUGH
 from .hops import hops_of_paths
-from .store import read_frames, write_frames
+from .mobility import load_runs_of
+from .models import LABELS, load_model, model_path
+from .store import data_path, file_hash, only_writer, read_record, write_record
+from .structures import crystal
 
+FILE = "runs/traversals.json"  # of the data
 AVERAGE = 300.0  # fs before and after a hop
 ELSEWHERE = 1.0  # A from where it was: an ion that has changed places
+SAME = 0.6  # A, minima in which no ion is farther from where it was are one
 RELAXED = 0.03  # eV/A, largest force: near enough to tell minima apart
 
 
@@ -35,14 +42,28 @@ class Candidate:
         """Index among all atoms."""
         return self.hops[0].ion
 
+    def along_the_way(self):
+        """Atoms at every frame of the run from before the first hop to after the second."""
+        for t in range(max(0, self.hops[0].start_frame - 1), self.hops[1].end_frame + 2):
+            if t < len(self.run.paths):
+                yield _with_ions(self.run, self.run.paths[t])
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True)
 class Relaxed:
     """A candidate after relaxation with one potential."""
 
     carried: float  # lattice vectors, of the hopping ion
     steps: tuple  # A, of its two hops
-    others: tuple  # ions that have changed places, indices
+    others: int  # how many other ions have changed places in the end
+    energies: tuple  # eV, between and after the hops, above that before
+    minima: int  # different ones that are met on the way
+    moved: float  # how many ions move by more than ELSEWHERE from one of them to the next, mean
+
+    @property
+    def through(self):
+        """Whether the ion still is in the next cell."""
+        return _whole(self.carried)
 
 
 def candidates(runs, vector, shortest=SHORTEST):
@@ -51,8 +72,7 @@ def candidates(runs, vector, shortest=SHORTEST):
     out = []
     for run in runs:
         cell, of_ion = run.mean.cell.array, {}
-        for hop in sorted(hops_of_paths(run.paths, run.ions, run.time, cell).hops,
-                          key=lambda h: h.start_frame):
+        for hop in sorted(hops_of_paths(run.paths, run.ions, run.time, cell).hops, key=lambda h: h.start_frame):
             of_ion.setdefault(hop.ion, []).append(hop)
         for pair in (pair for hops in of_ion.values() for pair in pairwise(hops)):
             steps = [hop.displacement for hop in pair]
@@ -73,82 +93,113 @@ def _whole(number):
     return THROUGH <= abs(number) <= 2 - THROUGH
 
 
+def _with_ions(run, positions):
+    atoms = run.mean.copy()
+    atoms.positions[run.ions] = positions
+    return atoms
+
+
 def _candidate(run, pair):
     n = max(1, round(AVERAGE / (run.timestep * 1e3)))
     first, second = pair
     spans = ((max(0, first.start_frame - n), first.start_frame),
              (first.end_frame, min(first.end_frame + n, second.start_frame)),
              (second.end_frame, second.end_frame + n))
-    frames = []
-    for begin, end in spans:
-        atoms = run.mean.copy()
-        atoms.positions[run.ions] = run.paths[begin:end + 1].mean(0)
-        frames.append(atoms)
+    frames = tuple(_with_ions(run, run.paths[begin:end + 1].mean(0)) for begin, end in spans)
     moved = frames[2].positions - frames[0].positions
     moved[first.ion] = 0.0
-    return Candidate(run, tuple(pair), tuple(frames), float(np.linalg.norm(moved)))
+    return Candidate(run, tuple(pair), frames, float(np.linalg.norm(moved)))
 
 
 def relaxed(candidate, calculator, vector, fmax=RELAXED, max_steps=500):
-    """`Relaxed` of a `Candidate` with an ASE calculator; None if a frame is not at rest after `max_steps`."""
-    places = []
-    for frame in candidate.frames:
-        atoms = frame.copy()
-        atoms.calc = calculator
-        with LBFGS(atoms, logfile=None, maxstep=0.1) as minimiser:
-            if not minimiser.run(fmax=fmax, steps=max_steps):
-                return None
-        places.append(atoms.positions)
-    ion, moved = candidate.ion, places[2] - places[0]
-    elsewhere = np.flatnonzero(np.linalg.norm(moved, axis=1) > ELSEWHERE)
-    steps = tuple(float(np.linalg.norm((b - a)[ion])) for a, b in pairwise(places))
-    return Relaxed(along(moved[ion], atoms.cell.array, vector), steps,
-                   tuple(int(k) for k in elsewhere if k != ion))
+    """`Relaxed` of a `Candidate` with an ASE calculator; RuntimeError if a frame is not at rest after `max_steps`."""
+    ions, ion = candidate.run.ions, candidate.ion
+    places, energies = zip(*(_at_rest(a, calculator, fmax, max_steps) for a in candidate.frames), strict=True)
+    elsewhere = _changed(places[0], places[2], ions)
+    on_the_way = []
+    for atoms in candidate.along_the_way():
+        place, _ = _at_rest(atoms, calculator, fmax, max_steps)
+        if not on_the_way or np.linalg.norm(place - on_the_way[-1], axis=1)[ions].max() > SAME:
+            on_the_way.append(place)
+    moved = [len(_changed(a, b, ions)) for a, b in pairwise(on_the_way)]
+    return Relaxed(along((places[2] - places[0])[ion], candidate.run.mean.cell.array, vector),
+                   tuple(float(np.linalg.norm((b - a)[ion])) for a, b in pairwise(places)),
+                   len(elsewhere - {ion}), tuple(float(e - energies[0]) for e in energies[1:]), len(on_the_way),
+                   float(np.mean(moved)) if moved else 0.0)
 
 
-def chosen(found, calculators, vector, most=10, shortest=SHORTEST, progress=print):
-    """Of the `most` calmest `Candidate`s that which carries its ion a whole lattice vector with every calculator
-    {label: ASE calculator} while fewest others change places -> (`Candidate`, {label: `Relaxed`}).
-
-    ValueError if there is none.
-    """
-    kept = []
-    for candidate in found[:most]:
-        of = {label: relaxed(candidate, calc, vector) for label, calc in calculators.items()}
-        progress(f"{candidate.run.model}, seed {candidate.run.seed}, {candidate.hops[0]}: "
-                 + "; ".join(f"{label} {r.carried:+.2f}, with {len(r.others)} others" if r else f"{label} not at rest"
-                             for label, r in of.items()))
-        if all(r and _whole(r.carried) and min(r.steps) >= shortest for r in of.values()):
-            kept.append((candidate, of))
-    if not kept:
-        raise ValueError(f"of {min(most, len(found))} pairs of hops none, once relaxed, carries its ion "
-                         f"{np.round(vector, 2).tolist()} A: try more of them, or longer runs")
-    return min(kept, key=lambda pair: sum(len(r.others) for r in pair[1].values()))
+def _at_rest(atoms, calculator, fmax, max_steps):
+    """Positions and energy at the next minimum."""
+    atoms = atoms.copy()
+    atoms.calc = calculator
+    with LBFGS(atoms, logfile=None, maxstep=0.1) as minimiser:
+        if not minimiser.run(fmax=fmax, steps=max_steps):
+            raise RuntimeError(f"a frame is not at rest after {max_steps} steps: allow more")
+    return atoms.positions, atoms.get_potential_energy()
 
 
-def add_traversal(ends, runs, calculators, vector, most=10):
-    """Add the ends of the two hops that are `chosen` to the frames in `ends` (extended XYZ), as hops of the next
-    numbers, unless some are there that were chosen so -> whether they were added.
+def _changed(before, after, ions):
+    return {int(k) for k in ions if np.linalg.norm(after[k] - before[k]) > ELSEWHERE}
 
-    runs: {file name: list of `mobility.LithiumRun`}.
-    """
-    frames = read_frames(ends) if ends.exists() else []
-    if any(a.info.get("relaxed_through") for a in frames):
-        return False
-    all_runs = {id(run): name for name, of in runs.items() for run in of}
-    candidate, of = chosen(candidates([r for several in runs.values() for r in several], vector), calculators, vector,
-                           most)
-    number = 1 + max((int(a.info["name"].split("-")[1]) for a in frames), default=-1)
-    inverse, lengths = np.linalg.inv(candidate.run.mean.cell), candidate.run.mean.cell.lengths()
-    for k, hop in enumerate(candidate.hops):
-        about = {"ion": hop.ion, "length": float(np.linalg.norm(hop.displacement)),
-                 "along": hop.displacement @ inverse * lengths, "times": 1,
-                 "sampled_by": f"{all_runs[id(candidate.run)]}, seed {candidate.run.seed}",
-                 "moved_with": "+".join(map(str, hop.moved_with)) or "none",
-                 "after": f"hop-{number}" if k else "none", "relaxed_through": min(abs(r.carried) for r in of.values())}
-        for atoms, which in zip(candidate.frames[k:k + 2], ("start", "end"), strict=True):
-            atoms = atoms.copy()
-            atoms.info = {"name": f"hop-{number + k}-{which}", **about}
-            frames.append(atoms)
-    write_frames(ends, frames)
-    return True
+
+def stored(path=None):
+    """Rows of the record that the command wrote -> list of dicts, in which `relaxed` is {label: `Relaxed`}."""
+    rows = read_record(data_path(FILE) if path is None else path)["rows"]
+    return [{**row, "relaxed": {label: Relaxed(**{**r, "steps": tuple(r["steps"]), "energies": tuple(r["energies"])})
+                                for label, r in row["relaxed"].items()}} for row in rows]
+
+
+def table(rows):
+    """Markdown table of `stored` rows."""
+    labels = list(rows[0]["relaxed"])
+    columns = ("carried", "others elsewhere", "minima on the way", "ions from one to the next")
+    head = ["run of", "ion", "hops (Å)", *(f"{column}, {m}" for column in columns for m in labels)]
+    out = ["| " + " | ".join(head) + " |", "|:--|" + "--:|" * (len(head) - 1)]
+    for row in rows:
+        of = list(row["relaxed"].values())
+        cells = [row["model"], row["ion"], " and ".join(f"{x:.1f}" for x in row["hops"]),
+                 *(f"{abs(r.carried):.2f}" for r in of), *(r.others for r in of), *(r.minima for r in of),
+                 *(f"{r.moved:.1f}" for r in of)]
+        out.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(out)
+
+
+def add_traversals_arguments(parser):
+    parser.add_argument("runs", nargs="+", help="kept runs of a repeated cell, data/runs/mobility/*.npz")
+    parser.add_argument("--models", nargs=2, default=["gap", "es-gap"], metavar=("GAP", "ES-GAP"),
+                        help="names or paths of stored models (default: gap es-gap)")
+    parser.add_argument("--along", choices=tuple("abc"), default="b", help="lattice vector (default b)")
+    parser.add_argument("--most", type=int, default=10, help="pairs of hops to relax, the calmest (default 10)")
+    parser.add_argument("--output", type=Path, default=data_path(FILE), help="record to write, .json")
+
+
+def traversals_command(args):
+    """The same command goes on after a kill."""
+    vector = crystal().cell["abc".index(args.along)]
+    models = {label: model_path(name) for name, label in zip(args.models, LABELS.values(), strict=True)}
+    runs = {id(run): (Path(path).name, run) for path in args.runs for run in load_runs_of(path)}
+    found = candidates([run for _, run in runs.values()], vector)
+    if not found:
+        raise ValueError(f"no ion of {len(runs)} runs goes to the next cell along {args.along} in two hops: give "
+                         "longer runs, of a repeated cell")
+    about = {"along": args.along, "fmax": RELAXED, "n_runs": len(runs), "n_found": len(found),
+             "ps": sum(run.length for _, run in runs.values()),
+             "identity": sorted(map(file_hash, [*args.runs, *models.values()]))}
+    with only_writer(args.output):
+        old = read_record(args.output) if args.output.exists() else {}
+        done = {_key(row): row for row in old.get("rows", [])} if old.get("identity") == about["identity"] else {}
+        rows, calculators = [], {label: load_model(path) for label, path in models.items()}
+        for c in found[:args.most]:
+            row = {"file": runs[id(c.run)][0], "model": c.run.model, "seed": c.run.seed, "ion": c.ion,
+                   "frames": [c.hops[0].start_frame, c.hops[1].end_frame], "unrest": c.unrest,
+                   "hops": [float(np.linalg.norm(h.displacement)) for h in c.hops]}
+            row = done.get(_key(row)) or {**row, "relaxed": {
+                label: vars(relaxed(c, calc, vector)) for label, calc in calculators.items()}}
+            rows.append(row)
+            write_record(args.output, {**about, "rows": rows}, [*args.runs, *models.values()])
+    print(table(stored(args.output)))
+    return 0
+
+
+def _key(row):
+    return row["file"], row["seed"], row["ion"], tuple(row["frames"])
