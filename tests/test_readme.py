@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 
 import electrostatics
-from esgap import conductivity, frenkel_summary, mobility
+from esgap import born, conductivity, frenkel_summary, mobility
 from esgap.store import data_path, read_record
 
 ROOT = Path(__file__).parents[1]
@@ -72,5 +72,10 @@ def test_energies_and_the_ratio_in_words_are_those_of_the_stored_results():
     ratio = conductivity.ratio(*(conductivity.conductivities(of).nernst_einstein for of in runs.values()))
     told = re.sub(r"\s+", " ", README)
     assert f"DFT less {less}." in told
+    _, repeat, frames = frenkel_summary.read_story(data_path("runs/frenkel-es-gap.xyz"))
+    z = born.load_born_charges(data_path("runs/born.json")).repeated(42, int(np.prod(repeat)))
+    fixed, of_born, bar = born.field_dipoles(z, sweeps["ES-GAP"].charges, frames["0"], frames["perfect"])
+    more = of_born @ fixed / (fixed @ fixed)
+    assert f"with the Born charges of DFT {more:.1f} ± {bar / np.linalg.norm(fixed):.1f} times as much." in told
     assert f"DFT has the pair at {dft:.2f} eV, GAP at {own['GAP']} and ES-GAP at {own['ES-GAP']}" in told
     assert f"({len(runs['GAP'])} runs of each at 800 K: ratio {ratio.median:.2f} ± {ratio.draws.std():.2f})" in told
