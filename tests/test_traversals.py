@@ -79,9 +79,11 @@ def test_what_counts_is_where_relaxation_leaves_the_ion():
 def test_minima_on_the_way_are_counted_and_what_moves_between_them():
     """Before, between and after: first all three ions that move, then the first one alone."""
     (candidate,) = traversals.candidates([run(2, 2, 1.5)], B)
-    assert len(list(candidate.along_the_way())) == candidate.hops[1].end_frame - candidate.hops[0].start_frame + 3
+    n_frames = (candidate.hops[1].end_frame - candidate.hops[0].start_frame) // 4 + 3  # 50 fs apart
+    assert abs(len(list(candidate.along_the_way())) - n_frames) <= 1
     found = traversals.relaxed(candidate, Wells("whole"), B)
     assert (found.minima, found.moved) == (3, (3 + 1) / 2)
+    assert abs(found.frames - n_frames) <= 1
 
 
 @pytest.fixture

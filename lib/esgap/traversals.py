@@ -2,7 +2,7 @@
 
 One ion that arrives on the site of its own copy finds it empty only if others have left. So all ions are taken from
 where MD has them, the framework at its mean positions, and everything is relaxed: before, between and after the two
-hops, and at every frame from before to after. Minima of the energy along the way (inherent structures, F. H. Stillinger
+hops, and every 0.2 ps from before to after. Minima of the energy along the way (inherent structures, F. H. Stillinger
 and T. A. Weber, Phys. Rev. A 25, 978 (1982)) tell whether one ion hops among others at rest, or all rearrange.
 Runs are kept ones (`mobility`) of a cell that holds several unit cells: in one, all copies of an ion hop with it.
 Units: A, eV, fs.
@@ -23,6 +23,7 @@ from .structures import crystal
 
 FILE = "runs/traversals.json"  # of the data
 AVERAGE = 300.0  # fs before and after a hop
+BETWEEN = 200.0  # fs between frames that are relaxed on the way, or close to it
 ELSEWHERE = 1.0  # A from where it was: an ion that has changed places
 SAME = 0.6  # A, minima in which no ion is farther from where it was are one
 RELAXED = 0.03  # eV/A, largest force: near enough to tell minima apart
@@ -43,10 +44,11 @@ class Candidate:
         return self.hops[0].ion
 
     def along_the_way(self):
-        """Atoms at every frame of the run from before the first hop to after the second."""
-        for t in range(max(0, self.hops[0].start_frame - 1), self.hops[1].end_frame + 2):
-            if t < len(self.run.paths):
-                yield _with_ions(self.run, self.run.paths[t])
+        """Atoms every BETWEEN fs from before the first hop to after the second."""
+        step = max(1, round(BETWEEN / (self.run.timestep * 1e3)))
+        first, last = max(0, self.hops[0].start_frame - step), self.hops[1].end_frame + step
+        for t in range(first, min(last + 1, len(self.run.paths)), step):
+            yield _with_ions(self.run, self.run.paths[t])
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Relaxed:
     steps: tuple  # A, of its two hops
     others: int  # how many other ions have changed places in the end
     energies: tuple  # eV, between and after the hops, above that before
-    minima: int  # different ones that are met on the way
+    frames: int  # relaxed on the way
+    minima: int  # how many of them are another minimum than the one before
     moved: float  # how many ions move by more than ELSEWHERE from one of them to the next, mean
 
     @property
@@ -116,16 +119,16 @@ def relaxed(candidate, calculator, vector, fmax=RELAXED, max_steps=500):
     ions, ion = candidate.run.ions, candidate.ion
     places, energies = zip(*(_at_rest(a, calculator, fmax, max_steps) for a in candidate.frames), strict=True)
     elsewhere = _changed(places[0], places[2], ions)
+    all_places = [_at_rest(a, calculator, fmax, max_steps)[0] for a in candidate.along_the_way()]
     on_the_way = []
-    for atoms in candidate.along_the_way():
-        place, _ = _at_rest(atoms, calculator, fmax, max_steps)
+    for place in all_places:
         if not on_the_way or np.linalg.norm(place - on_the_way[-1], axis=1)[ions].max() > SAME:
             on_the_way.append(place)
     moved = [len(_changed(a, b, ions)) for a, b in pairwise(on_the_way)]
     return Relaxed(along((places[2] - places[0])[ion], candidate.run.mean.cell.array, vector),
                    tuple(float(np.linalg.norm((b - a)[ion])) for a, b in pairwise(places)),
-                   len(elsewhere - {ion}), tuple(float(e - energies[0]) for e in energies[1:]), len(on_the_way),
-                   float(np.mean(moved)) if moved else 0.0)
+                   len(elsewhere - {ion}), tuple(float(e - energies[0]) for e in energies[1:]), len(all_places),
+                   len(on_the_way), float(np.mean(moved)) if moved else 0.0)
 
 
 def _at_rest(atoms, calculator, fmax, max_steps):
