@@ -158,6 +158,57 @@ def test_sum_with_field_is_the_sum():
         baseline().get_potential_energy(atoms) + 2 * field().get_potential_energy(atoms), rel=1e-12)
 
 
+def test_what_is_begun_serves_only_the_atoms_it_was_begun_for():
+    one, other, calc = skew_cell(), skew_cell(), baseline()
+    other.rattle(0.05, seed=3)
+    calc.begin(one)
+    calc.calculate(other)
+    np.testing.assert_allclose(calc.results["forces"], baseline().get_property("forces", other), atol=1e-14)
+    calc.begin(one)
+    larger = one.repeat((2, 1, 1))  # another system
+    calc.calculate(larger)
+    assert calc.results["energy"] == pytest.approx(2 * baseline().get_property("energy", one), rel=1e-8)
+    calc.begin(one)
+    one.positions[0] += 0.1  # the same object, moved since
+    calc.calculate(one)
+    np.testing.assert_allclose(calc.results["forces"], baseline().get_property("forces", one), atol=1e-14)
+    with pytest.raises(ValueError, match="needs a cell periodic in all directions"):
+        calc.begin(Atoms("Li", cell=[5] * 3))
+
+
+class Counting(UniformField):
+    asked = 0
+
+    def calculate(self, *args, **kwargs):
+        self.asked += 1
+        super().calculate(*args, **kwargs)
+
+
+def test_a_sum_asks_each_term_once_for_what_it_has_not_seen():
+    atoms, terms = skew_cell(), [Counting([0, 0, 0.1], CHARGES), baseline()]
+    total, another = esgap.calculators.QuickSum(terms), esgap.calculators.QuickSum(terms[:1])
+    atoms.calc = total
+    for _ in range(3):
+        forces, _ = atoms.get_forces(), atoms.get_stress()
+        np.testing.assert_allclose(forces, sum(t.get_property("forces", atoms) for t in terms), atol=1e-12)
+        assert another.get_property("energy", atoms) == terms[0].results["energy"]
+        atoms.positions += 0.02 * np.arange(3)
+        atoms.positions[0] += 0.03
+    assert terms[0].asked == 3
+
+
+def test_a_sum_that_has_failed_begins_anew():
+    atoms = skew_cell()
+    atoms.calc = esgap.calculators.QuickSum([field(), baseline()])
+    before, positions = atoms.get_potential_energy(), atoms.positions.copy()
+    atoms.positions[1] = atoms.positions[0] + 1e-4
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"atoms 0 and 1 are 0\.0001.* A apart"):
+            atoms.get_potential_energy()
+    atoms.positions = positions
+    assert atoms.get_potential_energy() == pytest.approx(before, rel=1e-12)
+
+
 def test_sum_has_all_that_its_terms_have_and_is_ases_sum():
     atoms, moved = skew_cell(), skew_cell()
     moved.rattle(0.1, seed=1)

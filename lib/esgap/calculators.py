@@ -4,6 +4,7 @@ E_ES-GAP = E_GAP + E_ES (+ E_field); each term is a calculator of its own and a 
 Units: A, eV, e, V/A; stress in eV/A^3 with ASE's sign (positive under tension).
 """
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ class ElectrostaticBaseline(Calculator):
     """
 
     implemented_properties = ("energy", "free_energy", "energies", "forces", "stress", "potential")
+    of_geometry = True  # results depend on numbers, positions, cell and pbc alone
 
     def __init__(self, charges, zeta=None, accuracy=1e-8, skin=0.5, splitting=None, **kwargs):
         super().__init__(**kwargs)
@@ -46,11 +48,20 @@ class ElectrostaticBaseline(Calculator):
             if not z > 0:
                 raise ValueError(f"zeta of {symbol} is {z} 1/A; it must be positive (zeta=None for point charges)")
         self.accuracy, self.skin, self._given_splitting = accuracy, skin, splitting
-        self._system = None
+        self._system, self._begun = None, None
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
-        atoms = self.atoms
+        begun, self._begun = self._begun, None
+        if begun is None or not begun.serves(self.atoms):
+            begun = self._begin(self.atoms)
+        self.results = self._system.results(begun)
+
+    def begin(self, atoms):
+        """Begin what `calculate` will ask for, and return at once: others may compute meanwhile (`QuickSum`)."""
+        self._begun = self._begin(atoms)
+
+    def _begin(self, atoms):
         if not atoms.pbc.all():
             raise ValueError(f"pbc is {atoms.pbc.tolist()}; the Ewald sum needs a cell periodic in all directions")
         _check_positions(atoms)
@@ -58,12 +69,25 @@ class ElectrostaticBaseline(Calculator):
             self._system = None  # should the new one be refused
             self._system = _ChargedSystem(atoms, self.charges, self.zeta, self.accuracy, self.skin,
                                           self._given_splitting)
-        self.results = self._system.evaluate(atoms.positions, atoms.cell.array)
+        return self._system.begin(atoms.positions, atoms.cell.array)
 
     @property
     def splitting(self):
         """The `ewald.Splitting` in use after a calculation."""
         return self._system.splitting if self._system else self._given_splitting
+
+
+class _Begun(NamedTuple):
+    """A sum that is being computed, and for which atoms (copies of what can change)."""
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+    flat: jax.Array  # see `_value_and_gradients`
+
+    def serves(self, atoms):
+        return (np.array_equal(atoms.positions, self.positions) and np.array_equal(atoms.cell.array, self.cell)
+                and np.array_equal(atoms.numbers, self.numbers) and atoms.pbc.all())
 
 
 class _ChargedSystem:
@@ -97,18 +121,24 @@ class _ChargedSystem:
         return (np.array_equal(atoms.numbers, self.numbers)
                 and np.abs(atoms.cell.array - self.cell).max() <= 0.05 * np.abs(self.cell).max())
 
-    def evaluate(self, positions, cell):
+    def begin(self, positions, cell):
+        """Have the sum computed, `_Begun`; JAX does not wait for it."""
         self._update_kernel(cell)
-        positions, n = positions[self.order], len(self.q)
-        pairs, rebuilt = self.neighbours.update(positions, cell, (True, True, True))
+        sorted_positions = positions[self.order]
+        pairs, rebuilt = self.neighbours.update(sorted_positions, cell, (True, True, True))
         if rebuilt:  # as it is whenever the cell changes
             slots, self.widths = realspace.into_slots(pairs, cell, self.species, self.widths)
             self.blocks = list(zip(jax.device_put(slots), self.radial, strict=True))
-        flat = np.asarray(_value_and_gradients(positions, self.inverse, *self.constants, self.blocks, self.kernel,
-                                               counts=self.counts, box=self.box))
+        flat = _value_and_gradients(sorted_positions, self.inverse, *self.constants, self.blocks, self.kernel,
+                                    counts=self.counts, box=self.box)
+        return _Begun(self.numbers, positions.copy(), cell.copy(), flat)
+
+    def results(self, begun):
+        """Properties, as `ElectrostaticBaseline` has them."""
+        flat, n = np.asarray(begun.flat), len(self.q)
         energy, nearest, strain = float(flat[0]), flat[1], flat[2:11].reshape(3, 3)
         if nearest < COINCIDING**2:
-            self._name_coinciding(positions, cell)
+            self._name_coinciding(begun.positions[self.order], begun.cell)
         gradient, potential = flat[11:11 + 3 * n].reshape(3, n), flat[11 + 3 * n:]
         return {"energy": energy, "free_energy": energy, "forces": -gradient.T[self.rank],
                 "potential": potential[self.rank], "energies": (self.q * potential / 2)[self.rank],
@@ -153,6 +183,7 @@ class UniformField(Calculator):
     """
 
     implemented_properties = ("energy", "free_energy", "energies", "forces", "stress")
+    of_geometry = True
 
     def __init__(self, field, charges, reference=None, **kwargs):
         super().__init__(**kwargs)
@@ -192,16 +223,35 @@ class UniformField(Calculator):
 class QuickSum(SumCalculator):
     """ASE's SumCalculator, but each calculator is asked for what is wanted, once, and what else it has found is added.
 
-    ASE's asks each for every property in turn, and each time all arrays of the atoms are compared with the last ones.
+    ASE's asks each for every property in turn, and each time all arrays of the atoms are compared with the last ones;
+    here those are compared that calculators with `of_geometry` depend on. What one can `begin` is computed while others
+    are asked.
     """
 
     def calculate(self, atoms, properties, system_changes=all_changes):
         self.atoms, calcs = atoms.copy(), self.mixer.calcs
+        quick = [calc for calc in calcs if getattr(calc, "of_geometry", False)]
+        late = [calc for calc in quick if not _has_seen(calc, atoms, properties)]
+        for calc in late:
+            if hasattr(calc, "begin"):
+                calc.begin(atoms)
+        for calc in sorted(late, key=lambda calc: hasattr(calc, "begin")):
+            calc.reset()  # should it fail
+            calc.calculate(atoms, properties, all_changes)
         for calc in calcs:
-            for name in properties:
-                calc.get_property(name, atoms)
+            if calc not in quick:
+                for name in properties:
+                    calc.get_property(name, atoms)
         self.results = {name: sum(calc.results[name] for calc in calcs) for name in self.implemented_properties
                         if all(name in calc.results for calc in calcs)}
+
+
+def _has_seen(calc, atoms, properties):
+    """Whether a calculator has these properties of these atoms already."""
+    old = calc.atoms
+    return (old is not None and all(name in calc.results for name in properties)
+            and all(np.array_equal(a, b) for a, b in ((old.positions, atoms.positions), (old.numbers, atoms.numbers),
+                                                      (old.cell.array, atoms.cell.array), (old.pbc, atoms.pbc))))
 
 
 def es_gap(gap, baseline, field=None):

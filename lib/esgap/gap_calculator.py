@@ -26,6 +26,7 @@ class GAP(Calculator):
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
+    of_geometry = True  # as `calculators.QuickSum` asks
 
     def __init__(self, model, skin=0.5, dtype=np.float64, chunk_rows=96, radial_tolerance=None, **kwargs):
         super().__init__(**kwargs)
