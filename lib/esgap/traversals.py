@@ -186,6 +186,7 @@ def traversals_command(args):
         raise ValueError(f"no ion of {len(runs)} runs goes to the next cell along {args.along} in two hops: give "
                          "longer runs, of a repeated cell")
     about = {"along": args.along, "fmax": RELAXED, "n_runs": len(runs), "n_found": len(found),
+             "n_ions": len(found[0].run.ions),
              "ps": sum(run.length for _, run in runs.values()),
              "identity": sorted(map(file_hash, [*args.runs, *models.values()]))}
     with only_writer(args.output):
