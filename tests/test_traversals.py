@@ -111,7 +111,7 @@ def test_the_command_writes_a_record_and_goes_on_with_it(command, tmp_path, monk
     assert [(r["file"], r["seed"], r["ion"]) for r in rows] == [("two.npz", 2, 2), ("one.npz", 1, 2)]
     assert [r["relaxed"]["ES-GAP"].through for r in rows] == [True, True]
     assert not any(r["relaxed"]["GAP"].through for r in rows)
-    assert "| GAP | 2 | 3.0 and 2.8 | 0.85 | 1.00 | 2 | 2 | 3 | 3 | 2.0 | 2.0 |" in capsys.readouterr().out
+    assert "| GAP | 2 | 3.0, 2.8 | 0.85, 1.00 | 2, 2 | 3, 3 | 2.0, 2.0 |" in capsys.readouterr().out
     (tmp_path / "gap").write_text("another model")
     assert main([*command, "--most", "1"]) == 0
     assert len(asked) == 6

@@ -153,17 +153,15 @@ def stored(path=None):
 
 
 def table(rows):
-    """Markdown table of `stored` rows."""
-    labels = list(rows[0]["relaxed"])
-    columns = ("carried", "others elsewhere", "minima on the way", "ions from one to the next")
-    head = ["run of", "ion", "hops (Å)", *(f"{column}, {m}" for column in columns for m in labels)]
+    """Markdown table of `stored` rows; behind the hops each cell holds the numbers of both potentials."""
+    head = ["run of", "ion", "hops (Å)", "carried", "others elsewhere", "minima on the way", "moved between them"]
     out = ["| " + " | ".join(head) + " |", "|:--|" + "--:|" * (len(head) - 1)]
     for row in rows:
         of = list(row["relaxed"].values())
-        cells = [row["model"], row["ion"], " and ".join(f"{x:.1f}" for x in row["hops"]),
-                 *(f"{abs(r.carried):.2f}" for r in of), *(r.others for r in of), *(r.minima for r in of),
-                 *(f"{r.moved:.1f}" for r in of)]
-        out.append("| " + " | ".join(map(str, cells)) + " |")
+        both = ([f"{abs(r.carried):.2f}" for r in of], [str(r.others) for r in of], [str(r.minima) for r in of],
+                [f"{r.moved:.1f}" for r in of])
+        cells = [row["model"], str(row["ion"]), ", ".join(f"{x:.1f}" for x in row["hops"]), *map(", ".join, both)]
+        out.append("| " + " | ".join(cells) + " |")
     return "\n".join(out)
 
 
