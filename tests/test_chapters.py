@@ -10,6 +10,7 @@ import pytest
 
 CHAPTERS = sorted((Path(__file__).parents[1] / "chapters").glob("*.ipynb"))
 PLAIN = (bool, int, float, str, list, dict)
+SLOW = 2  # times slower than the machine that README's times are of: seen, for the same commit
 
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 
@@ -64,10 +65,11 @@ def run_chapter(chapter, folder, *parameters):
 
 @each_chapter
 def test_runs_with_defaults_from_elsewhere(chapter, tmp_path):
-    """A page executes in 30 s on two idle cores, so in 60 CPU seconds, whatever else the machine is doing, and in the
-    memory of a Binder session, 2 GB of which JupyterLab takes its part."""
+    """A page executes in 30 s on two idle cores, so in 60 CPU seconds, whatever else the machine is doing (twice that
+    on one of half the speed, which are about, too), and in the memory of a Binder session, 2 GB of which JupyterLab
+    takes its part."""
     used, _ = run_chapter(chapter, tmp_path)
-    assert used["cpu_s"] < 60
+    assert used["cpu_s"] < 60 * SLOW
     assert used["peak_gb"] < 1.7
 
 
@@ -84,5 +86,5 @@ def test_live_cells_run_in_two_minutes(name, parameters, call, tmp_path):
     (live,) = [cell for cell in cells if call in cell["source"]]
     assert live["outputs"]
     assert "Nothing is run" not in json.dumps(live["outputs"])
-    assert used["cpu_s"] < 240
+    assert used["cpu_s"] < 240 * SLOW
     assert used["peak_gb"] < 1.7
