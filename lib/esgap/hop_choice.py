@@ -40,20 +40,31 @@ def traversal(trajectory, vector, element="Li", shortest=SHORTEST):
     vector (3,): A, of the unit cell, of which the cell of the trajectory may hold several. Of all such pairs that with
     the calmest other ions -> (`hops.Hop`, `hops.Hop`). ValueError if there is none.
     """
-    inverse = np.linalg.inv(trajectory.cell)
-    one = np.asarray(vector) @ inverse  # in fractional coordinates: parts along the other lattice vectors do not count
-    of_ion, pairs = {}, []
-    for hop in sorted(find_hops(trajectory).hops, key=lambda h: h.start_frame):
-        of_ion.setdefault(hop.ion, []).append(hop)
-    for first, second in (pair for hops in of_ion.values() for pair in pairwise(hops)):
-        steps = [hop.displacement for hop in (first, second)]
-        through = abs(sum(steps) @ inverse @ one) / (one @ one)
-        if through >= THROUGH and min(map(np.linalg.norm, steps)) >= shortest and second.start_frame > first.end_frame:
-            pairs.append((first, second))
+    pairs = [pair for pair, part in consecutive(find_hops(trajectory).hops, trajectory.cell, vector, shortest)
+             if abs(part) >= THROUGH]
     if not (calmest := _calmest(trajectory, pairs, element)):
         raise ValueError(f"no two consecutive hops of an ion add up to {np.round(vector, 2).tolist()} A within "
                          f"{trajectory.time[-1] / 1e3:.0f} ps: give a longer trajectory")
     return calmest
+
+
+def consecutive(hops, cell, vector, shortest=SHORTEST):
+    """Pairs of consecutive `hops.Hop`s of one ion, none shorter than `shortest` (A) -> [((first, second), part of the
+    lattice vector (3,) in A that they carry it `along`), ...]."""
+    of_ion = {}
+    for hop in sorted(hops, key=lambda h: h.start_frame):
+        of_ion.setdefault(hop.ion, []).append(hop)
+    pairs = [pair for of in of_ion.values() for pair in pairwise(of)]
+    return [(pair, along(sum(h.displacement for h in pair), cell, vector)) for pair in pairs
+            if min(np.linalg.norm(h.displacement) for h in pair) >= shortest]
+
+
+def along(displacement, cell, vector):
+    """Part of a displacement (3,) along a lattice vector (3,) of which the cell (3, 3) is a multiple, in its lengths;
+    parts along the other lattice vectors do not count."""
+    inverse = np.linalg.inv(cell)
+    one = vector @ inverse
+    return float(displacement @ inverse @ one / (one @ one))
 
 
 def ends(trajectory, hops, repeat=(1, 1, 1), element="Li"):

@@ -2,14 +2,14 @@
 import numpy as np
 
 from . import hop_differences
-from .hop_choice import THROUGH
+from .hop_choice import THROUGH, along
 from .hop_pairs import SAME, agreement, both_paths, comparisons, leading, over_saddle, traversals
 from .models import LABELS
 from .paths import DEEP
 from .store import data_path
 from .structures import crystal
 from .training import standing
-from .traversals import ELSEWHERE
+from .traversals import ELSEWHERE, changed
 
 SHALLOW = 0.05  # eV, about kT at 600 K: what lies less deep is hardly a minimum
 
@@ -171,32 +171,23 @@ def dft_text(found):
             "a path whose highest image with DFT is an end.")
 
 
-def carried(hop):
-    """{model: lattice vectors along b that the ion of a `HopPaths` is carried by its path}."""
-    inverse = np.linalg.inv(crystal().cell)
-    return {m: float(abs(((i[-1].positions - i[0].positions) @ inverse)[hop.ion, 1])) for m, i in hop.images.items()}
-
-
 def through_text(found):
     """Markdown: how far consecutive hops of `AllPaths` carry their ion along b, how many others change places with
     them, and of which there is no path."""
     joined, parts = {h.name: h for h in traversals(found)}, []
     for first, second in found.consecutive:
         if h := joined.get(f"{first} and {second}"):
-            far = carried(h)
+            far, others = {}, []
+            for m, (start, *_, end) in h.images.items():
+                moved = (end.positions - start.positions)[h.ion]
+                far[m] = abs(along(moved, start.cell.array, crystal().cell[1]))
+                same = np.flatnonzero(start.numbers == start.numbers[h.ion])
+                others.append(str(len(changed(start.positions, end.positions, same) - {h.ion})))
             text = " and ".join(f"{n:.2f} ({m})" for m, n in far.items())
-            others = " and ".join(str(_elsewhere(h, m)) for m in far)
             parts.append(f"Relaxed, {h.name} carry the ion {text} of a lattice vector along b"
                          + (", not to the next cell" if max(far.values()) < THROUGH else "")
-                         + f"; in the end {others} other lithium ions are more than {ELSEWHERE:g} Å from where they "
-                         "were.")
+                         + f"; in the end {' and '.join(others)} other lithium ions are more than {ELSEWHERE:g} Å from "
+                         "where they were.")
         missing = [(name, *why) for name, *why in found.failed if name in (first, second)]
         parts += [f"There is no path of {name} with {m}: {why.split(':')[0]}." for name, m, why in missing]
     return " ".join(parts) or "There is no such pair of hops yet."
-
-
-def _elsewhere(hop, model):
-    """How many other ions of the kind of the hopping one end in another place."""
-    start, *_, end = hop.images[model]
-    there = np.linalg.norm(end.positions - start.positions, axis=1) > ELSEWHERE
-    return int((there & (start.numbers == start.numbers[hop.ion])).sum() - there[hop.ion])

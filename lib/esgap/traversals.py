@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from ase.optimize import LBFGS
 
-from .hop_choice import SHORTEST, THROUGH
+from .hop_choice import SHORTEST, THROUGH, along, consecutive
 from .hops import hops_of_paths
 from .mobility import load_runs_of
 from .models import LABELS, load_model, model_path
@@ -74,22 +74,10 @@ def candidates(runs, vector, shortest=SHORTEST):
     several -> list of `Candidate`, the calmest first."""
     out = []
     for run in runs:
-        cell, of_ion = run.mean.cell.array, {}
-        for hop in sorted(hops_of_paths(run.paths, run.ions, run.time, cell).hops, key=lambda h: h.start_frame):
-            of_ion.setdefault(hop.ion, []).append(hop)
-        for pair in (pair for hops in of_ion.values() for pair in pairwise(hops)):
-            steps = [hop.displacement for hop in pair]
-            if _whole(along(sum(steps), cell, vector)) and min(map(np.linalg.norm, steps)) >= shortest:
-                out.append(_candidate(run, pair))
+        cell = run.mean.cell.array
+        found = hops_of_paths(run.paths, run.ions, run.time, cell).hops
+        out += [_candidate(run, pair) for pair, part in consecutive(found, cell, vector, shortest) if _whole(part)]
     return sorted(out, key=lambda c: c.unrest)
-
-
-def along(displacement, cell, vector):
-    """Part of a displacement (3,) along a lattice vector (3,) of which the cell (3, 3) is a multiple, in its lengths;
-    parts along the other lattice vectors do not count."""
-    inverse = np.linalg.inv(cell)
-    one = vector @ inverse
-    return float(displacement @ inverse @ one / (one @ one))
 
 
 def _whole(number):
@@ -118,13 +106,13 @@ def relaxed(candidate, calculator, vector, fmax=RELAXED, max_steps=500):
     """`Relaxed` of a `Candidate` with an ASE calculator; RuntimeError if a frame is not at rest after `max_steps`."""
     ions, ion = candidate.run.ions, candidate.ion
     places, energies = zip(*(_at_rest(a, calculator, fmax, max_steps) for a in candidate.frames), strict=True)
-    elsewhere = _changed(places[0], places[2], ions)
+    elsewhere = changed(places[0], places[2], ions)
     all_places = [_at_rest(a, calculator, fmax, max_steps)[0] for a in candidate.along_the_way()]
     on_the_way = []
     for place in all_places:
         if not on_the_way or np.linalg.norm(place - on_the_way[-1], axis=1)[ions].max() > SAME:
             on_the_way.append(place)
-    moved = [len(_changed(a, b, ions)) for a, b in pairwise(on_the_way)]
+    moved = [len(changed(a, b, ions)) for a, b in pairwise(on_the_way)]
     return Relaxed(along((places[2] - places[0])[ion], candidate.run.mean.cell.array, vector),
                    tuple(float(np.linalg.norm((b - a)[ion])) for a, b in pairwise(places)),
                    len(elsewhere - {ion}), tuple(float(e - energies[0]) for e in energies[1:]), len(all_places),
@@ -141,7 +129,8 @@ def _at_rest(atoms, calculator, fmax, max_steps):
     return atoms.positions, atoms.get_potential_energy()
 
 
-def _changed(before, after, ions):
+def changed(before, after, ions):
+    """Those of `ions` (indices) that have changed places between positions (n, 3) -> set."""
     return {int(k) for k in ions if np.linalg.norm(after[k] - before[k]) > ELSEWHERE}
 
 
