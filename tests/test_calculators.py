@@ -174,6 +174,23 @@ def test_what_is_begun_serves_only_the_atoms_it_was_begun_for():
     np.testing.assert_allclose(calc.results["forces"], baseline().get_property("forces", one), atol=1e-14)
     with pytest.raises(ValueError, match="needs a cell periodic in all directions"):
         calc.begin(Atoms("Li", cell=[5] * 3))
+    calc.begin(Atoms("Li", cell=[5] * 3, pbc=True))
+    with pytest.raises(ValueError, match="charges sum to"):  # what is found wrong while it is computed
+        calc.calculate(Atoms("Li", cell=[5] * 3, pbc=True))
+    calc.begin(Atoms("Li", cell=[5] * 3, pbc=True))
+    calc.calculate(other)  # and does not matter here
+    np.testing.assert_allclose(calc.results["forces"], baseline().get_property("forces", other), atol=1e-14)
+
+
+def test_what_is_begun_gives_the_same_digits():
+    atoms, plain, begun = skew_cell(), baseline(), baseline()
+    for k in range(20):
+        atoms.rattle(0.03, seed=k)  # now and then beyond the skin
+        begun.begin(atoms)
+        begun.calculate(atoms)
+        plain.calculate(atoms)
+        for name in plain.results:
+            np.testing.assert_array_equal(begun.results[name], plain.results[name])
 
 
 class Counting(UniformField):

@@ -84,3 +84,7 @@ def test_cell_sizes(ax):
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["GAP", "ES-GAP"]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["84", "504"]
     np.testing.assert_array_equal(ax.get_lines()[2].get_xydata(), [[84, 0.7], [504, 0.8]])
+    ax.clear()
+    figures_frenkel.cell_sizes(sizes, ax, [("GAP", 504, 0.65), ("ES-GAP", 504, 0.75)])
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["GAP", "ES-GAP", "DFT"]
+    np.testing.assert_array_equal([line.get_xydata()[0] for line in ax.get_lines()[-2:]], [[504, 0.65], [504, 0.75]])

@@ -54,6 +54,22 @@ def test_images_are_all_there_once_and_sorted(crystal):
         p.cell(crystal, (3, 2, 2))  # refuses what is not the nearest image
 
 
+def test_repeated_cells_are_folded(li7p3s11):
+    perfect = frenkel.perfect_cell(li7p3s11, (2, 3, 2))
+    for fold in ((2, 3, 2), (2, 1, 2), (1, 1, 1)):
+        block = frenkel.folded_cell(perfect, (2, 3, 2), fold)
+        again = frenkel.perfect_cell(li7p3s11, np.array([2, 3, 2]) // fold)
+        np.testing.assert_allclose(block.positions, again.positions, atol=1e-12)
+        np.testing.assert_allclose(block.cell.array, again.cell.array, atol=1e-12)
+        assert (block.symbols == again.symbols).all()
+        assert block.info == {"folded": fold}
+    with pytest.raises(ValueError, match=r"2x3x2 cells cannot be folded \(2, 2, 2\) times: give divisors"):
+        frenkel.folded_cell(perfect, (2, 3, 2), (2, 2, 2))
+    perfect.positions[100, 1] += 0.01
+    with pytest.raises(ValueError, match=r"copies of the unit cell in 2x3x2 cells differ by 0.0092 A"):
+        frenkel.folded_cell(perfect, (2, 3, 2), (2, 3, 2))
+
+
 def test_relaxation_ends_in_the_well_and_keeps_positions_unwrapped(crystal):
     p = pair(crystal)
     start = p.cell(crystal, REPEAT)

@@ -5,11 +5,21 @@ from functools import partial
 import numpy as np
 import pytest
 
-from esgap import field_response, field_sweep, frenkel, frenkel_summary, frenkel_view
+from esgap import (
+    field_response,
+    field_sweep,
+    frenkel,
+    frenkel_compare,
+    frenkel_dft,
+    frenkel_run,
+    frenkel_summary,
+    frenkel_view,
+)
+from esgap.cp2k import Settings
 from esgap.field_response import Row, Sweep
 from esgap.frenkel import FrenkelPair
 from esgap.interstitials import Interstitial
-from esgap.store import labelled, read_frames, write_frames
+from esgap.store import data_path, labelled, read_frames, write_frames
 from wells import CHARGES, DEPTH, REPEAT, Wells, holes, pair, rock_salt
 
 
@@ -114,58 +124,129 @@ def made_up(label, energies, became=()):
 
 def test_models_are_compared_over_pairs_that_both_keep():
     gap, es_gap = made_up("gap", [0.5, 0.7, 0.1, 0.9]), made_up("es-gap", [0.6, 0.8, 0.2, 1.3], became=[2])
-    found = frenkel_summary.compare(gap, es_gap, (1, 1, 1))
+    found = frenkel_compare.compare(gap, es_gap, (1, 1, 1))
     assert (found.pairs, found.lost) == (("p0", "p1", "p3"), ("p2",))
     assert found.mean("gap") == pytest.approx((0.7, 0.2))
     assert found.difference() == pytest.approx((0.2, np.std([0.1, 0.1, 0.4], ddof=1) / np.sqrt(3)))
     assert "3 pairs: GAP 0.700 (scatter 0.200), ES-GAP 0.900" in str(found)
-    assert frenkel_summary.largest({"GAP": gap, "ES-GAP": es_gap}).repeat == (2, 2, 1)
+    assert frenkel_compare.largest({"GAP": gap, "ES-GAP": es_gap}).repeat == (2, 2, 1)
+    assert frenkel_compare.largest({"GAP": gap, "ES-GAP": es_gap}, most=(1, 2, 1)).repeat == (1, 1, 1)
     with pytest.raises(ValueError, match="no pair of 4 survives with both models in 1x1x1 cells"):
-        frenkel_summary.compare(gap, made_up("es-gap", [1.0] * 4, became=range(4)), (1, 1, 1))
+        frenkel_compare.compare(gap, made_up("es-gap", [1.0] * 4, became=range(4)), (1, 1, 1))
+
+
+def test_sweeps_of_one_potential_are_put_together():
+    """What is said of one cell does not depend on which of the sweeps it is from."""
+    whole = made_up("gap", [0.5, 0.7], became=[1])
+    small, large = (replace(whole, rows={n: r for n, r in whole.rows.items() if n.startswith(cell)})
+                    for cell in ("1x1x1", "2x2x1"))
+    both = field_response.together([small, large])
+    assert both.rows == whole.rows
+    assert both.repeats("p0") == [(1, 1, 1), (2, 2, 1)]
+    assert large.repeats("p0") == [(2, 2, 1)]  # as it was
+    with pytest.raises(ValueError, match=r"sweeps of gap 01 and of gap 02 cannot be put together"):
+        field_response.together([small, replace(large, model="gap 02")])
+    with pytest.raises(ValueError, match="point 1x1x1/p0/0/held is in two sweeps of gap 01"):
+        field_response.together([small, whole])
+
+
+def test_cells_larger_than_the_papers_are_not_in_the_table(crystal):
+    sweep = made_up("gap", [0.5])
+    larger = replace(sweep, rows={n.replace("2x2x1", "3x4x3"): r for n, r in sweep.rows.items()})
+    assert frenkel_summary.pairs_table({"GAP": sweep}, {}, crystal).count("| `p0` |") == 2
+    assert frenkel_summary.pairs_table({"GAP": larger}, {}, crystal).count("| `p0` |") == 1
 
 
 def test_cell_sizes(crystal):
     sweeps = {"GAP": made_up("gap", [0.5, 0.7]), "ES-GAP": made_up("es-gap", [0.5, 0.7], became=[0])}
-    sizes = frenkel_summary.sizes(sweeps, crystal)
+    sizes = frenkel_compare.sizes(sweeps, crystal)
     assert sizes["GAP"]["p0"][0].tolist() == [8, 32]
     assert sizes["ES-GAP"]["p0"][0].tolist() == []
-    assert frenkel_summary.size_effect(sizes["GAP"]) == pytest.approx(0.1)
+    assert frenkel_compare.size_effect(sizes["GAP"]) == pytest.approx(0.1)
+    three = {"p0": (np.array([8, 32, 64]), np.array([0.5, 0.6, 0.64]))}
+    assert frenkel_compare.size_effect(three) == pytest.approx(0.14)
+    assert frenkel_compare.size_effect(three, least=32) == pytest.approx(0.04)
+    with pytest.raises(ValueError, match="no pair survives in more than one cell of 64 atoms or more"):
+        frenkel_compare.size_effect(three, least=64)
     with pytest.raises(ValueError, match="no pair survives in more than one cell"):
-        frenkel_summary.size_effect({"p0": sizes["ES-GAP"]["p0"]})
+        frenkel_compare.size_effect({"p0": sizes["ES-GAP"]["p0"]})
 
 
 def test_tables_and_dft(crystal, tmp_path):
     sweeps = {"GAP": made_up("gap", [0.5, 0.7]), "ES-GAP": made_up("es-gap", [0.5, 0.7], became=[0])}
-    assert frenkel_summary.dft_energies(tmp_path / "none.xyz") == {}
+    assert frenkel_dft.dft_energies(tmp_path / "none.xyz") == {}
     frames = []
     for name, energy, leg in (("perfect", -5.0, "out"), ("p1", -4.25, "out"), ("p1", -3.5, "held")):
         atoms = labelled(crystal, energy, np.zeros((8, 3)))
         atoms.info["name"] = f"frenkel-gap/1x1x1/{name}/0/{leg}"
         frames.append(atoms)
     write_frames(tmp_path / "dft.xyz", frames)
-    dft = frenkel_summary.dft_energies(tmp_path / "dft.xyz")
+    dft = frenkel_dft.dft_energies(tmp_path / "dft.xyz")
     assert dft == {("GAP", "p1", (1, 1, 1)): pytest.approx(0.75)}
-    held = frenkel_summary.dft_energies(tmp_path / "dft.xyz", held=True)
+    held = frenkel_dft.dft_energies(tmp_path / "dft.xyz", held=True)
     assert held == {("GAP", "p1", (1, 1, 1)): pytest.approx(1.5)}
     table = frenkel_summary.pairs_table(sweeps, dft, crystal)
     assert "| `p1` | 8 | 4.0, 0.0, 0.0 | 4.00 | 0.700 | 0.700 | 0.750 | – | 1.40 |" in table  # 0.7 eV over 0.5 e A
     assert "| `p0` | 32 | 3.0, 0.0, 0.0 | 3.00 | 0.600 | recombined | – | – | – |" in table
     assert "DFT" not in frenkel_summary.pairs_table(sweeps, {}, crystal)
-    assert "GAP less DFT is -50 meV (pair p1 in the 1×1×1 cell" in frenkel_summary.dft_note(sweeps, dft)
-    assert frenkel_summary.missing(sweeps, dft) is None  # of one model only
+    assert "GAP less DFT is -50 meV (pair p1 in the 1×1×1 cell" in frenkel_dft.dft_note(sweeps, dft)
+    assert frenkel_dft.missing(sweeps, dft) is None  # of one model only
     both = {(m, p, r): e for m, p, r, e in (("GAP", "p1", (1, 1, 1), 0.75), ("ES-GAP", "p1", (1, 1, 1), 0.7),
                                             ("GAP", "p1", (2, 2, 1), 1.0), ("ES-GAP", "p1", (2, 2, 1), 0.9))}
-    assert frenkel_summary.missing(sweeps, both) == ("p1", (2, 2, 1), {
+    assert frenkel_dft.missing(sweeps, both) == ("p1", (2, 2, 1), {
         "GAP": (pytest.approx(0.2), pytest.approx(np.nan, nan_ok=True)),
         "ES-GAP": (pytest.approx(0.1), pytest.approx(np.nan, nan_ok=True))})
-    _, _, all_held = frenkel_summary.missing(sweeps, both, held=True)
+    _, _, all_held = frenkel_dft.missing(sweeps, both, held=True)
     assert [all_held[m][0] for m in ("GAP", "ES-GAP")] == pytest.approx([1.0 - 1.7, 0.9 - 1.7])
     unsure = {m: replace(s, rows={k: replace(r, error=0.05) for k, r in s.rows.items()}) for m, s in sweeps.items()}
-    assert frenkel_summary.missing(unsure, both)[2]["GAP"][1] == 0.05
-    assert "GAP less DFT is -50 ± 50 meV" in frenkel_summary.dft_note(unsure, dft)
-    note = frenkel_summary.dft_note(sweeps, dft, held)
+    assert frenkel_dft.missing(unsure, both)[2]["GAP"][1] == 0.05
+    assert "GAP less DFT is -50 ± 50 meV" in frenkel_dft.dft_note(unsure, dft)
+    assert frenkel_dft.dft_in_larger_cells(sweeps, dft) == ""
+    assert frenkel_dft.dft_in_larger_cells(sweeps, both).startswith(
+        "From one cell to a larger one DFT's formation energy changes by +250 meV on the geometries of GAP (GAP itself "
+        "+100; pair p1, 1×1×1 to 2×2×1) and by +200 meV")
+    note = frenkel_dft.dft_note(sweeps, dft, held)
     assert "GAP less DFT is +200 meV (pair p1 in the 1×1×1 cell, geometry of GAP, all else held, DFT 1.500 eV)" in note
-    assert "still to be computed" in frenkel_summary.dft_note(sweeps, {})
+    assert "still to be computed" in frenkel_dft.dft_note(sweeps, {})
+
+
+def test_a_perfect_cell_is_made_of_its_blocks_and_a_correction(crystal, tmp_path):
+    """What grids in space do, here 0.03 eV a unit cell, is known from a cell that was labelled both ways."""
+    file, folded, frames = tmp_path / "dft.xyz", tmp_path / "dft-folded.xyz", {}
+    for repeat in ((2, 1, 1), (4, 1, 1)):
+        relaxed = frenkel.perfect_cell(crystal, repeat)
+        relaxed.positions += np.tile(0.01 * np.sin(np.arange(24)).reshape(8, 3), (repeat[0], 1))
+        frames["x".join(map(str, repeat)) + "/perfect/0/out"] = relaxed
+        frames["x".join(map(str, repeat)) + "/p1/0/out"] = relaxed
+    frenkel_run.folded_frames(frames, folded, (2, 1, 1), "-gap")
+    one, two = read_frames(folded)
+    assert [a.info["name"] for a in (one, two)] == [f"frenkel-gap/{n}x1x1/perfect/0/folded" for n in (2, 4)]
+    assert [len(a) for a in (one, two)] == [8, 16]
+    assert Settings().grid(two) == (2, 1, 1)
+    np.testing.assert_allclose(frenkel.perfect_cell(two, (2, 1, 1)).positions, frames["4x1x1/perfect/0/out"].positions,
+                               atol=1e-8)
+    wholes = [labelled(frames[name], energy, np.zeros((len(frames[name]), 3))) for name, energy in (
+        ("2x1x1/perfect/0/out", -9.94), ("4x1x1/p1/0/out", -19.0))]
+    for atoms, name in zip(wholes, ("2x1x1/perfect", "4x1x1/p1"), strict=True):
+        atoms.info["name"] = f"frenkel-gap/{name}/0/out"
+    write_frames(file, wholes[1:])
+    write_frames(folded, [labelled(two, -10.0, np.zeros((16, 3)))])
+    assert frenkel_dft.dft_energies(file) == {}  # nothing says what grids do
+    write_frames(file, wholes)
+    write_frames(folded, [labelled(one, -5.0, np.zeros((8, 3))), labelled(two, -10.0, np.zeros((16, 3)))])
+    assert frenkel_dft.grid_corrections(file) == {"gap/2x1x1/perfect/0/out": pytest.approx(0.03)}
+    assert frenkel_dft.dft_energies(file) == {("GAP", "p1", (4, 1, 1)): pytest.approx(-19 + 20 - 4 * 0.03)}
+    wholes.append(labelled(frames["4x1x1/perfect/0/out"], -19.9, np.zeros((32, 3))))
+    wholes[-1].info["name"] = "frenkel-gap/4x1x1/perfect/0/out"
+    write_frames(file, wholes)  # what is labelled as a whole counts
+    assert frenkel_dft.dft_energies(file) == {("GAP", "p1", (4, 1, 1)): pytest.approx(0.9)}
+
+
+def test_shipped_corrections_are_small_and_alike():
+    corrections = frenkel_dft.grid_corrections(data_path("dft/frenkel.xyz"))
+    assert sorted(corrections) == [f"{m}/2x2x2/perfect/0/out" for m in ("es-gap", "gap")]
+    assert np.ptp(list(corrections.values())) < 5e-4
+    assert np.abs(list(corrections.values())).max() < 0.02
 
 
 def test_where_a_pair_is_looked_at():

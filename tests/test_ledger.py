@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import esgap
-from esgap import found_potentials, frenkel_summary, ledger, store
+from esgap import found_potentials, frenkel_compare, frenkel_summary, ledger, store
 from esgap.claims import claim, load_claims
 from esgap.verdicts import FAILS, HOLDS, UNDECIDED, Number, Verdict, decided
 
@@ -96,7 +96,7 @@ def test_errors_have_converged_if_a_generation_changes_them_by_less_than_a_twent
 
 def test_frenkel_numbers_are_those_of_the_stored_sweeps(verdicts):
     sweeps = frenkel_summary.shipped()
-    found = frenkel_summary.largest(sweeps)
+    found = frenkel_compare.largest(sweeps)
     assert verdicts["frenkel-es-gap"].numbers[0].value == pytest.approx(np.mean(found.es_gap))
     gap, difference, held, _ = (n for n in verdicts["frenkel-gap"].numbers if not n.what.startswith("DFT"))
     assert gap.value == pytest.approx(np.mean(found.gap))

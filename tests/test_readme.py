@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 
 import electrostatics
-from esgap import born, conductivity, frenkel_summary, mobility
+from esgap import born, conductivity, frenkel_dft, frenkel_summary, mobility
 from esgap.store import data_path, read_record
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def test_one_version_is_told_everywhere():
 def test_energies_and_the_ratio_in_words_are_those_of_the_stored_results():
     sweeps = frenkel_summary.shipped()
     file = data_path("dft/frenkel.xyz")
-    relaxed, held = (frenkel_summary.missing(sweeps, frenkel_summary.dft_energies(file, fixed), fixed)
+    relaxed, held = (frenkel_dft.missing(sweeps, frenkel_dft.dft_energies(file, fixed), fixed)
                      for fixed in (False, True))
     less = " and less ".join(f"{m} {'is ' if m == 'GAP' else ''}{v:.2f} ± {e:.2f}{' eV' if m == 'GAP' else ''}"
                              for m, (v, e) in sorted(held[2].items(), reverse=True))

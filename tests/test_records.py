@@ -35,7 +35,7 @@ NO_INPUTS = {  # records that name no input
     "data/models/es-gap.json": "generations.jsonl has the model's hash and those of its labels",
 }
 GONE = {  # record: why an input of it is nowhere in data/
-    "data/dft/frenkel.json": "cells relaxed by `frenkel --dft-frames`; the labelled file holds the same structures",
+    "data/dft/frenkel*.json": "cells relaxed by `frenkel --dft-frames`; the labelled file holds the same structures",
     "data/training/md/gen[1-3]-?.npz": "ES-GAP of the generation before, since fitted again with other settings",
 }
 RANDOM = {"charges", "settings", "learning", "weights", "committee", "md", "conductivity", "testset"}

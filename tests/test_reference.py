@@ -3,6 +3,7 @@
 The numbers of CP2K_OUTPUT are CP2K 2023.1's for a rattled Li2S cell (150 Ry, 2x2x2).
 """
 import os
+import re
 import shutil
 import stat
 
@@ -16,7 +17,7 @@ from ase.units import Bohr, GPa, Hartree
 
 from esgap.__main__ import main
 from esgap.cp2k import CP2K, Settings, parse
-from esgap.cp2k_input import input_text
+from esgap.cp2k_input import centred_kpoints, input_text
 from esgap.reference import AnyCalculator, failed_path, label_file, load_calculator
 from esgap.relax import model_hessian, relax_file
 from esgap.store import read_frames, read_record, write_frames
@@ -92,6 +93,31 @@ def test_input_holds_settings_and_structure():
         assert part in words
     assert "MAX_SCF 200" in input_text(li2s(), Settings(), safer=True)
     assert "KPOINTS" not in input_text(li2s(), Settings(kpts=(1, 1, 1)))
+
+
+@pytest.mark.parametrize("grid", [(2, 3, 2), (1, 1, 1), (4, 1, 2)])
+def test_a_grid_with_gamma_is_what_waves_of_the_supercell_are(grid):
+    """Sums of exp(2 pi i k.R) over the grid vanish but for R that repeat with the supercell; k stands for -k, too."""
+    points = centred_kpoints(grid)
+    for R in np.ndindex(*(2 * n for n in grid)):
+        waves = sum(weight * np.cos(2 * np.pi * np.dot(k, R)) for k, weight in points)
+        assert waves == pytest.approx(np.prod(grid) * (not np.any(np.array(R) % grid)), abs=1e-12)
+    assert points[0] == ((0.0, 0.0, 0.0), 1)
+
+
+def test_a_grid_with_gamma_is_written_point_by_point_and_recorded():
+    unit = li2s()
+    unit.info["folded"] = (1, 3, 2)
+    text = input_text(unit, Settings())
+    assert re.findall(r"KPOINT (.*)", text) == [
+        "0.000000000000 0.000000000000 0.000000000000 1", "0.000000000000 0.000000000000 0.500000000000 1",
+        "0.000000000000 0.333333333333 0.000000000000 2", "0.000000000000 0.333333333333 0.500000000000 2"]
+    assert "SCHEME GENERAL" in text
+    assert "UNITS B_VECTOR" in text
+    assert Settings().line(unit) == "PBE DZVP-MOLOPT-SR-GTH 300/40 Ry 1x3x2 with Gamma"
+    unit.info["folded"] = (2, 0, 2)
+    with pytest.raises(ValueError, match=r"frame Li2S has folded=\(2, 0, 2\); give three numbers of cells"):
+        CP2K(ranks=1, program="true").check([unit])
 
 
 def test_output_is_read_in_ase_units_and_signs():
@@ -263,3 +289,15 @@ def test_real_scf_failures():
     assert rescued.get_potential_energy() == pytest.approx(-688.65206, abs=1e-4)
     with pytest.raises(SCFError, match="did not converge"):
         CP2K(Settings(**rough, safer_max_scf=3), ranks=1)(li2s())
+
+
+@pytest.mark.cp2k
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(shutil.which("cp2k.psmp") is None, reason="CP2K is not installed")
+def test_a_cell_with_the_folded_grid_has_its_share_of_the_supercells_energy():
+    cell, supercell = li2s(), li2s().repeat((1, 1, 3))
+    cell.info["folded"], supercell.info["folded"] = (2, 2, 3), (2, 2, 1)
+    folded, whole = (CP2K(Settings(cutoff=200), ranks=1)(atoms) for atoms in (cell, supercell))
+    assert 3 * folded.get_potential_energy() == pytest.approx(whole.get_potential_energy(), abs=1e-3)
+    np.testing.assert_allclose(np.tile(folded.get_forces(), (3, 1)), whole.get_forces(), atol=2e-3)

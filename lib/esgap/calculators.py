@@ -3,7 +3,8 @@
 E_ES-GAP = E_GAP + E_ES (+ E_field); each term is a calculator of its own and a SumCalculator adds them.
 Units: A, eV, e, V/A; stress in eV/A^3 with ASE's sign (positive under tension).
 """
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -52,24 +53,33 @@ class ElectrostaticBaseline(Calculator):
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
-        begun, self._begun = self._begun, None
-        if begun is None or not begun.serves(self.atoms):
-            begun = self._begin(self.atoms)
+        (known, job), self._begun = self._begun or (None, None), None
+        if job:
+            wait([job])  # also if it is of other atoms: it works with the same arrays
+        begun = job.result() if job and _same_geometry(known, self.atoms) else self._begin(self.atoms)
         self.results = self._system.results(begun)
 
     def begin(self, atoms):
-        """Begin what `calculate` will ask for, and return at once: others may compute meanwhile (`QuickSum`)."""
-        self._begun = self._begin(atoms)
+        """Begin what `calculate` will ask for, and return at once: others may compute meanwhile (`QuickSum`).
+
+        It is done in a thread of its own: computations of one thread JAX does one after the other.
+        """
+        self._check(atoms)
+        known = atoms.copy()
+        self._begun = known, _beside().submit(self._begin, known)
 
     def _begin(self, atoms):
-        if not atoms.pbc.all():
-            raise ValueError(f"pbc is {atoms.pbc.tolist()}; the Ewald sum needs a cell periodic in all directions")
-        _check_positions(atoms)
+        self._check(atoms)
         if self._system is None or not self._system.fits(atoms):
             self._system = None  # should the new one be refused
             self._system = _ChargedSystem(atoms, self.charges, self.zeta, self.accuracy, self.skin,
                                           self._given_splitting)
-        return self._system.begin(atoms.positions, atoms.cell.array)
+        return self._system.compute(atoms.positions, atoms.cell.array)
+
+    def _check(self, atoms):
+        if not atoms.pbc.all():
+            raise ValueError(f"pbc is {atoms.pbc.tolist()}; the Ewald sum needs a cell periodic in all directions")
+        _check_positions(atoms)
 
     @property
     def splitting(self):
@@ -77,17 +87,18 @@ class ElectrostaticBaseline(Calculator):
         return self._system.splitting if self._system else self._given_splitting
 
 
-class _Begun(NamedTuple):
-    """A sum that is being computed, and for which atoms (copies of what can change)."""
+@cache
+def _beside():
+    """The thread in which sums are computed that were begun."""
+    return ThreadPoolExecutor(1, "esgap-baseline")
 
-    numbers: np.ndarray
+
+class _Sum(NamedTuple):
+    """A lattice sum, and where the atoms were."""
+
     positions: np.ndarray
     cell: np.ndarray
-    flat: jax.Array  # see `_value_and_gradients`
-
-    def serves(self, atoms):
-        return (np.array_equal(atoms.positions, self.positions) and np.array_equal(atoms.cell.array, self.cell)
-                and np.array_equal(atoms.numbers, self.numbers) and atoms.pbc.all())
+    flat: np.ndarray  # see `_value_and_gradients`
 
 
 class _ChargedSystem:
@@ -121,8 +132,8 @@ class _ChargedSystem:
         return (np.array_equal(atoms.numbers, self.numbers)
                 and np.abs(atoms.cell.array - self.cell).max() <= 0.05 * np.abs(self.cell).max())
 
-    def begin(self, positions, cell):
-        """Have the sum computed, `_Begun`; JAX does not wait for it."""
+    def compute(self, positions, cell):
+        """`_Sum` of atoms there."""
         self._update_kernel(cell)
         sorted_positions = positions[self.order]
         pairs, rebuilt = self.neighbours.update(sorted_positions, cell, (True, True, True))
@@ -131,14 +142,14 @@ class _ChargedSystem:
             self.blocks = list(zip(jax.device_put(slots), self.radial, strict=True))
         flat = _value_and_gradients(sorted_positions, self.inverse, *self.constants, self.blocks, self.kernel,
                                     counts=self.counts, box=self.box)
-        return _Begun(self.numbers, positions.copy(), cell.copy(), flat)
+        return _Sum(positions, cell, np.asarray(flat))
 
-    def results(self, begun):
-        """Properties, as `ElectrostaticBaseline` has them."""
-        flat, n = np.asarray(begun.flat), len(self.q)
+    def results(self, found):
+        """Properties, as `ElectrostaticBaseline` has them, of a `_Sum`."""
+        flat, n = found.flat, len(self.q)
         energy, nearest, strain = float(flat[0]), flat[1], flat[2:11].reshape(3, 3)
         if nearest < COINCIDING**2:
-            self._name_coinciding(begun.positions[self.order], begun.cell)
+            self._name_coinciding(found.positions[self.order], found.cell)
         gradient, potential = flat[11:11 + 3 * n].reshape(3, n), flat[11 + 3 * n:]
         return {"energy": energy, "free_energy": energy, "forces": -gradient.T[self.rank],
                 "potential": potential[self.rank], "energies": (self.q * potential / 2)[self.rank],
@@ -248,10 +259,13 @@ class QuickSum(SumCalculator):
 
 def _has_seen(calc, atoms, properties):
     """Whether a calculator has these properties of these atoms already."""
-    old = calc.atoms
-    return (old is not None and all(name in calc.results for name in properties)
-            and all(np.array_equal(a, b) for a, b in ((old.positions, atoms.positions), (old.numbers, atoms.numbers),
-                                                      (old.cell.array, atoms.cell.array), (old.pbc, atoms.pbc))))
+    return (calc.atoms is not None and all(name in calc.results for name in properties)
+            and _same_geometry(calc.atoms, atoms))
+
+
+def _same_geometry(one, other):
+    return all(np.array_equal(a, b) for a, b in ((one.positions, other.positions), (one.numbers, other.numbers),
+                                                 (one.cell.array, other.cell.array), (one.pbc, other.pbc)))
 
 
 def es_gap(gap, baseline, field=None):

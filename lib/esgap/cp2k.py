@@ -13,6 +13,9 @@ The length, 11.47 A, is chosen to give the paper's grids: 2x2x2 for 42 atoms (h 
 
 A frame with info["field"] (V/A, three numbers) is computed in that field, by the Berry phase (PERIODIC_EFIELD): orbital
 transformation in place of diagonalisation, Gamma alone, no stress (CP2K has none in a field). See `esgap.born`.
+A frame with info["folded"] (three whole numbers) stands for a cell of so many of it along a, b, c: its k-grid is what
+the Gamma point of that cell folds to. By Bloch's theorem energies differ by that factor, but for grids in space,
+which CP2K chooses by cell; `esgap.frenkel_dft` corrects for them.
 Units: input and output in A, eV, eV/A, eV/A^3 (ASE's sign), e. Program output: format of CP2K 2023.1.
 """
 import os
@@ -55,6 +58,8 @@ class Settings:
 
     def grid(self, atoms):
         """Three numbers of k-points for this cell."""
+        if "folded" in atoms.info:
+            return tuple(int(n) for n in atoms.info["folded"])
         if self.kpts:
             return tuple(self.kpts)
         widths = 1 / np.linalg.norm(atoms.cell.reciprocal(), axis=1)  # (3,) A, between lattice planes
@@ -62,7 +67,7 @@ class Settings:
 
     def line(self, atoms):
         """The settings in one line, as recorded in each frame; those that leave the physics alone only if changed."""
-        grid = "x".join(map(str, self.grid(atoms)))
+        grid = "x".join(map(str, self.grid(atoms))) + " with Gamma" * ("folded" in atoms.info)
         line = f"{self.functional} {self.basis} {self.cutoff:g}/{self.rel_cutoff:g} Ry {grid}"
         for name in ("ngrids", "eps_default", "eps_scf"):
             default = next(f.default for f in fields(self) if f.name == name)
@@ -153,6 +158,8 @@ def _check_frame(atoms, settings):
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise ValueError(f"frame {name} has pbc {atoms.pbc.tolist()} and a cell of rank {atoms.cell.rank}; plane waves "
                          "need a cell that is periodic in three directions")
+    if "folded" in atoms.info and (np.shape(atoms.info["folded"]) != (3,) or np.min(atoms.info["folded"]) < 1):
+        raise ValueError(f"frame {name} has folded={atoms.info['folded']}; give three numbers of cells, 1 or more")
     if "field" in atoms.info:
         if np.shape(atoms.info["field"]) != (3,) or not np.isfinite(atoms.info["field"]).all():
             raise ValueError(f"frame {name} has field {atoms.info['field']}; give three finite components in V/A")

@@ -92,6 +92,12 @@ KPOINTS = """    &KPOINTS
       SYMMETRY F
       FULL_GRID F
     &END KPOINTS"""
+LISTED_KPOINTS = """    &KPOINTS
+      SCHEME GENERAL
+      SYMMETRY F
+      UNITS B_VECTOR
+{}
+    &END KPOINTS"""
 KIND = """    &KIND {element}
       BASIS_SET {basis}
       POTENTIAL GTH-{functional}-q{valence}
@@ -137,10 +143,33 @@ def input_text(atoms, settings, safer=False):
         orbitals="" if field is None else ORBITALS,
         field="" if field is None else _field_text(np.asarray(field, float)),
         solver=solver.format(**values, minimizer="CG" if safer else "DIIS"),
-        kpoints="" if grid == (1, 1, 1) else KPOINTS.format(*grid),
+        kpoints=_kpoints_text(grid, "folded" in atoms.info),
         cell="\n".join(f"      {k} {row(v)}" for k, v in zip("ABC", atoms.cell.array, strict=True)),
         coord="\n".join(f"      {s} {row(p)}" for s, p in zip(atoms.symbols, atoms.positions, strict=True)),
         kinds="\n".join(kinds))
+
+
+def _kpoints_text(grid, with_gamma):
+    if grid == (1, 1, 1):
+        return ""
+    if not with_gamma:
+        return KPOINTS.format(*grid)
+    return LISTED_KPOINTS.format("\n".join("      KPOINT {:.12f} {:.12f} {:.12f} {:g}".format(*k, weight)
+                                           for k, weight in centred_kpoints(grid)))
+
+
+def centred_kpoints(grid):
+    """Points i / n of a grid n (3,) that holds Gamma, one of k and -k, with weights: [((3,), 1 or 2)].
+
+    In reciprocal lattice vectors, above -1/2 and up to 1/2. It is what Gamma of n_1 x n_2 x n_3 cells folds to.
+    """
+    weights = {}
+    for index in np.ndindex(*grid):
+        k, opposite = (tuple(int(i) for i in (np.array(index) * sign) % grid) for sign in (1, -1))
+        which = min(k, opposite)
+        weights[which] = weights.get(which, 0) + 1
+    points = {k: np.array(k) / grid for k in weights}
+    return [(tuple(float(x) for x in np.where(p > 0.5, p - 1, p)), weights[k]) for k, p in points.items()]
 
 
 def _field_text(field):

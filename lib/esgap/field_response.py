@@ -161,6 +161,23 @@ class Sweep:
         return self.rows[name]
 
 
+def together(sweeps):
+    """One `Sweep` of the points of several, all of the same potential, e.g. of cells relaxed at another time.
+
+    ValueError if potentials or charges differ, or a point is in two of them.
+    """
+    first, *others = sweeps
+    for other in others:
+        if (other.model, other.charges) != (first.model, first.charges):
+            raise ValueError(f"sweeps of {first.model} and of {other.model} cannot be put together: give those of one "
+                             "potential")
+        if twice := sorted(set(first.rows) & set(other.rows)):
+            raise ValueError(f"point {twice[0]} is in two sweeps of {first.model}: leave one of them out")
+        first = replace(first, **{name: getattr(first, name) | getattr(other, name)
+                                  for name in ("rows", "pairs", "vectors", "directions", "frames")})
+    return first
+
+
 def with_errors(sweep, committee, scale=1.0):
     """A `Sweep` with frames, and standard errors of its formation energies, those in a field included.
 

@@ -102,13 +102,19 @@ def pair_law(points, ax, bare=None):
     ax.legend()
 
 
-def cell_sizes(sizes, ax):
-    """Formation energies against the number of atoms, a line a pair. sizes: {model: {pair: (atoms, eV)}}."""
+def cell_sizes(sizes, ax, dft=()):
+    """Formation energies against the number of atoms, a line a pair. sizes: {model: {pair: (atoms, eV)}}.
+
+    dft: [(model, atoms, eV)], DFT on the geometries of a model, drawn as stars.
+    """
     for k, (model, pairs) in enumerate(sizes.items()):
         colour, marker = MODEL_COLOURS.get(model, DIRECTION_COLOURS[k]), MODEL_MARKERS.get(model, "^")
         for n, (atoms, energy) in enumerate(pairs.values()):
             ax.plot(atoms, energy, ls=LINES[k % len(LINES)], marker=marker, color=colour, alpha=0.8,
                     label=None if n else model)
+    for k, (model, atoms, energy) in enumerate(dft):
+        ax.plot(atoms, energy, "*", color=MODEL_COLOURS.get(model, "k"), mec="k", ms=10, zorder=3,
+                label=None if k else "DFT")
     ax.set(xlabel="atoms in the cell", ylabel="formation energy (eV)", xscale="log")
     ticks = sorted({int(a) for pairs in sizes.values() for atoms, _ in pairs.values() for a in atoms})
     ax.set_xticks(ticks, [str(t) for t in ticks])

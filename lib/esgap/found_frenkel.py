@@ -1,28 +1,28 @@
 """What was found for the paper's claims on Frenkel pairs in a field, from the stored sweeps (chapter 6)."""
 import numpy as np
 
-from . import frenkel_summary, pair_law
+from . import frenkel_compare, frenkel_dft, frenkel_summary, pair_law
 from .claims import claim
 from .field_curve import response
 from .store import data_path
 from .structures import crystal
 from .verdicts import HOLDS, UNDECIDED, Number, Verdict, decided
 
-FRENKEL = ("runs/frenkel-gap.json", "runs/frenkel-es-gap.json")
+FRENKEL = tuple(f"runs/frenkel{of}-{name}.json" for name in ("gap", "es-gap") for of in ("", "-large"))
 LABELS = ("dft/frenkel.xyz",)
 NEARLY = 0.1          # eV; a formation energy of "about" x is x up to this
 RELAXED = 0.001       # eV; forces below 0.01 eV/A leave no more
 
 
 def frenkel_energy(name, which, unit="eV"):
-    """Formation energies of one model in the largest cell beside the paper's; error: the scatter between pairs."""
+    """Formation energies of one model in the paper's cell beside the paper's; error: the scatter between pairs."""
     said, sweeps = claim(name), frenkel_summary.shipped()
-    found = frenkel_summary.largest(sweeps)
+    found = frenkel_compare.largest(sweeps)
     mean, scatter = found.mean(which)
     label = which.replace("_", "-").upper()
     numbers = [Number(f"{label}, {len(found.pairs)} pairs", mean, scatter, unit)]
     statements = [(f"{label} within {NEARLY} of {said.value} eV", decided(NEARLY - abs(mean - said.value), scatter))]
-    dft = frenkel_summary.dft_energies(data_path("dft/frenkel.xyz"))
+    dft = frenkel_dft.dft_energies(data_path("dft/frenkel.xyz"))
     for (model, pair, repeat), energy in sorted(dft.items(), key=lambda item: np.prod(item[0][2])):
         if model == label:
             apart, atoms = energy - sweeps[label].formation_energy(pair, repeat), np.prod(repeat) * len(crystal())

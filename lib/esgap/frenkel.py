@@ -24,6 +24,7 @@ from .calculators import charge_of
 from .interstitials import Interstitial, site_named
 from .store import labelled
 
+SAME = 1e-3  # A; relaxed copies of one atom differ by less
 ON_SITE = 1.2  # A; an ion closer to a site of the perfect crystal sits on it (Li sites are 3 A apart)
 
 
@@ -31,6 +32,27 @@ def perfect_cell(crystal, repeat):
     """The crystal repeated, bare of labels: what displacements are counted from, the same for every cell and field."""
     bare = Atoms(crystal.symbols, crystal.positions, cell=crystal.cell, pbc=True)
     return bare.repeat(tuple(int(n) for n in repeat))
+
+
+def folded_cell(atoms, repeat, fold):
+    """The block of a relaxed perfect cell (`perfect_cell`, `repeat`) that fills it when repeated fold (3,) times ->
+    Atoms, bare, with info["folded"], as `esgap.cp2k` takes it; unit cells are the mean of all copies.
+
+    ValueError if copies of the unit cell differ by more than 0.001 A, or if fold is no divisor of repeat.
+    """
+    if np.any(np.array(repeat) % fold):
+        raise ValueError(f"{'x'.join(map(str, repeat))} cells cannot be folded {tuple(fold)} times: give divisors")
+    n_copies = int(np.prod(repeat))
+    n, cell = len(atoms) // n_copies, atoms.cell.array / np.array(repeat)[:, None]
+    shifts = np.array(list(np.ndindex(*repeat))) @ cell  # in the order of `Atoms.repeat`
+    copies = atoms.positions.reshape(n_copies, n, 3) - shifts[:, None]
+    apart = np.linalg.norm(copies - copies.mean(0), axis=2).max()
+    if apart > SAME:
+        raise ValueError(f"copies of the unit cell in {'x'.join(map(str, repeat))} cells differ by {apart:.4f} A: "
+                         "relax further, or label the cell as a whole")
+    block = perfect_cell(Atoms(atoms.symbols[:n], copies.mean(0), cell=cell, pbc=True), np.array(repeat) // fold)
+    block.info["folded"] = tuple(int(f) for f in fold)
+    return block
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from .calculators import ElectrostaticBaseline
 from .committee_run import stored_committees
 from .field_response import load_sweep, with_errors
 from .field_sweep import plan, sweep
-from .frenkel import images_of, pair_named
+from .frenkel import folded_cell, images_of, pair_named
 from .frenkel_summary import write_story, write_summary
 from .gap_calculator import GAP
 from .interstitials import hole_sites, seen_sites
@@ -30,6 +30,18 @@ def dft_frames(frames, path, label=""):
             new.info.update(name=f"frenkel{label}/{name}", config_type="frenkel")
             bare.append(new)
     write_frames(path, bare)
+
+
+def folded_frames(frames, path, fold, label=""):
+    """Write blocks of relaxed perfect cells without a field that fill them when repeated `fold` (3,) times, for
+    `label`: their energies for a fraction of the time, but for a correction (`frenkel_dft.grid_corrections`)."""
+    blocks = []
+    for name, atoms in frames.items():
+        cell, pair, rest = name.split("/", 2)
+        if (pair, rest) == ("perfect", "0/out"):
+            blocks.append(folded_cell(atoms, tuple(map(int, cell.split("x"))), fold))
+            blocks[-1].info.update(name=f"frenkel{label}/{cell}/perfect/0/folded", config_type="frenkel")
+    write_frames(path, blocks)
 
 
 def live_curve(model, pair, direction, field_max=0.3, n_points=5, repeat=(1, 2, 1)):
@@ -75,6 +87,9 @@ def add_frenkel_arguments(parser):
                                                                "this process, without dask)")
     parser.add_argument("--scheduler", help="address of a running dask scheduler, e.g. tcp://host:8786")
     parser.add_argument("--dft-frames", help="also write the cells of zero field, to be labelled with DFT")
+    parser.add_argument("--folded-frames", metavar="FILE", help="also write blocks of the perfect cells of zero field "
+                        "that fill them when repeated, to be labelled in their place")
+    parser.add_argument("--fold", type=int, nargs=3, default=[2, 1, 2], help="how often along a, b, c (default 2 1 2)")
     parser.add_argument("--summary", help="also write energies, dipoles and fates of all points, without positions, "
                         ".json: what chapter 6 reads")
     parser.add_argument("--no-committee", action="store_true", help="no errors in the summary: the committee of the "
@@ -115,6 +130,8 @@ def frenkel_command(args):
     result = load_sweep(args.output)
     if args.dft_frames:
         dft_frames(result.frames, args.dft_frames, f"-{path.stem}")
+    if args.folded_frames:
+        folded_frames(result.frames, args.folded_frames, args.fold, f"-{path.stem}")
     if args.summary:
         about = path.with_suffix(".json")
         generation = read_record(about).get("generation") if about.exists() else None

@@ -1,20 +1,20 @@
 """What the book ships of a sweep: energies, dipoles and fates of all points without their positions, and one story.
 
-    data/runs/frenkel-<model>.json   a summary, 100 bytes a point; read it as `Sweep`, without frames
-    data/runs/frenkel-<model>.xyz    the story: the first pair swept in a field, before and after relaxation and in it
+    data/runs/frenkel-<model>.json         a summary, 100 bytes a point; read it as `Sweep`, without frames
+    data/runs/frenkel-large-<model>.json   the same of cells larger than the paper's
+    data/runs/frenkel-<model>.xyz          the story: the first pair swept in a field, before and after relaxation and
+                                           in it
 
-GAP and ES-GAP are compared pair by pair, over pairs that survive the relaxation with both: the scatter between pairs
-(standard deviation) is large, that of the differences (standard error of their mean) is not.
 Units: A, eV, e, V/A.
 """
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import numpy as np
 from ase import Atoms
 
-from .field_response import Row, Sweep, read_pairs
+from .field_response import Row, Sweep, read_pairs, together
 from .frenkel import direction_vector, perfect_cell
+from .frenkel_compare import PAPERS, several_cells
 from .models import LABELS
 from .store import data_path, read_frames, read_record, write_frames, write_record
 
@@ -46,7 +46,8 @@ def load_summary(path):
 
 def shipped():
     """{"GAP": `Sweep`, "ES-GAP": `Sweep`} of the shipped summaries. FileNotFoundError if one is missing."""
-    sweeps = (load_summary(data_path(f"runs/frenkel-{name}.json")) for name in LABELS)
+    sweeps = (together([load_summary(data_path(f"runs/frenkel{of}-{name}.json")) for of in ("", "-large")])
+              for name in LABELS)
     return {sweep.label: sweep for sweep in sweeps}
 
 
@@ -77,106 +78,6 @@ def read_story(path):
     return pair, tuple(map(int, cell.split("x"))), {a.info["name"].split("/")[2]: a for a in frames}
 
 
-def dft_energies(path, held=False):
-    """Formation energies (eV) from labelled `frenkel_run.dft_frames`: {(model, pair, repeat): eV}; empty if no file.
-
-    model: GAP or ES-GAP, on whose relaxed geometries (perfect cell and pair) these are. held: of pairs of which only
-    the moved ion has relaxed, in the relaxed perfect cell.
-    """
-    if not Path(path).exists():
-        return {}
-    energies = {a.info["name"].removeprefix("frenkel-"): a.get_potential_energy() for a in read_frames(path)}
-    found = {}
-    for name, energy in energies.items():
-        model, cell, pair, point, leg = name.split("/")
-        perfect = f"{model}/{cell}/perfect/0/out"
-        if (point, leg) == ("0", "held" if held else "out") and pair != "perfect" and perfect in energies:
-            found[model.upper(), pair, tuple(map(int, cell.split("x")))] = energy - energies[perfect]
-    return found
-
-
-def dft_note(sweeps, dft, held=()):
-    """Sentence on how far each model is from DFT on the geometry that it has relaxed itself; on what is missing if dft
-    (as from `dft_energies`) is empty. held: the same as dft, all but the moved ion held."""
-    if not dft:
-        return "DFT energies of these geometries are still to be computed, so which potential is nearer to DFT is open."
-    said = []
-    both = [(key, fixed, e) for fixed, found in ((False, dft), (True, dict(held))) for key, e in found.items()]
-    for (model, pair, repeat), fixed, energy in sorted(both, key=lambda x: (x[0][1:], x[1], x[0][0] != "GAP")):
-        less = round(1e3 * (sweeps[model].formation_energy(pair, repeat, fixed) - energy)) + 0  # no -0
-        error = sweeps[model].formation_error(pair, repeat, fixed)
-        bar = f" ± {1e3 * error:.0f}" if np.isfinite(error) else ""
-        cell = "×".join(map(str, repeat))
-        said.append(f"{model} less DFT is {less:+.0f}{bar} meV (pair {pair} in the {cell} cell, geometry of {model}"
-                    f"{', all else held' if fixed else ''}, DFT {energy:.3f} eV)")
-    return f"Single points of DFT, ± what the committees say of the models: {'; '.join(said)}."
-
-
-def missing(sweeps, dft, held=False):
-    """How much each model lacks of DFT's formation energy in the largest cell that DFT has seen on the geometries of
-    both -> (pair, repeat, {label: (eV, standard error of the model)}), or None if there is none. dft: as from
-    `dft_energies`, for pairs relaxed or held."""
-    both = [key for key in {key[1:] for key in dft} if all((m, *key) in dft for m in sweeps)]
-    if not both:
-        return None
-    pair, repeat = max(both, key=lambda key: (np.prod(key[1]), key))
-    return pair, repeat, {m: (float(dft[m, pair, repeat] - s.formation_energy(pair, repeat, held)),
-                              s.formation_error(pair, repeat, held)) for m, s in sweeps.items()}
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Formation energies at zero field of the pairs that survive with both models, in one cell."""
-
-    repeat: tuple
-    pairs: tuple
-    gap: np.ndarray     # (n,) eV
-    es_gap: np.ndarray  # (n,) eV
-    lost: tuple         # pairs of this cell that do not survive with one or both
-
-    def mean(self, which):
-        """(mean, standard deviation between pairs) of "gap", "es_gap" or "difference" (ES-GAP less GAP), eV."""
-        values = self.es_gap - self.gap if which == "difference" else getattr(self, which)
-        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-
-    def difference(self):
-        """(mean, standard error of the mean) of ES-GAP less GAP, eV."""
-        mean, scatter = self.mean("difference")
-        return mean, scatter / np.sqrt(len(self.pairs))
-
-    def __str__(self):
-        text = ", ".join(f"{n} {m:.3f} (scatter {s:.3f})" for n, (m, s) in (
-            ("GAP", self.mean("gap")), ("ES-GAP", self.mean("es_gap"))))
-        mean, error = self.difference()
-        return (f"{'x'.join(map(str, self.repeat))}, {len(self.pairs)} pairs: {text}, ES-GAP less GAP {mean:+.3f} "
-                f"+- {error:.3f} eV; {len(self.lost)} lost")
-
-
-def compare(gap, es_gap, repeat, pairs=None):
-    """Two `Sweep`s, over all pairs (or those named) relaxed in the cell with both -> `Comparison`."""
-    names = [n for n in (gap.pairs if pairs is None else pairs)
-             if repeat in gap.repeats(n) and repeat in es_gap.repeats(n)]
-    there = [n for n in names if not gap.became(n, repeat) and not es_gap.became(n, repeat)]
-    if not there:
-        raise ValueError(f"no pair of {len(names)} survives with both models in {'x'.join(map(str, repeat))} cells: "
-                         "relax others, `python -m esgap frenkel --sites` lists the sites")
-    return Comparison(repeat, tuple(there), np.array([gap.formation_energy(n, repeat) for n in there]),
-                      np.array([es_gap.formation_energy(n, repeat) for n in there]),
-                      tuple(n for n in names if n not in there))
-
-
-def largest(sweeps):
-    """`Comparison` of the pairs of `several_cells` in the largest cell in which any survives with both models."""
-    gap, es_gap = sweeps["GAP"], sweeps["ES-GAP"]
-    names = several_cells(gap)
-    for repeat in sorted({r for n in names for r in gap.repeats(n)}, key=np.prod, reverse=True):
-        try:
-            return compare(gap, es_gap, repeat, names)
-        except ValueError:  # none survives here
-            continue
-    raise ValueError(f"of the pairs {', '.join(names)} none survives with both models in any cell")
-
-
 def curves(sweep, repeat=None):
     """Every `FieldCurve` of a sweep, or those in one cell."""
     return tuple(sweep.curve(*which) for which in sweep.swept() if repeat in (None, which[2]))
@@ -187,17 +88,9 @@ def largest_swept(sweep):
     return max((repeat for _, _, repeat in sweep.swept()), key=np.prod, default=None)
 
 
-def several_cells(sweep):
-    """Names of the pairs that were relaxed in more than one cell, by distance (all pairs if there are none).
-
-    Those of a scan are in one cell.
-    """
-    names = [n for n in sweep.pairs if len(sweep.repeats(n)) > 1] or list(sweep.pairs)
-    return tuple(sorted(names, key=lambda n: (np.linalg.norm(sweep.vectors[n]), n)))
-
-
 def pairs_table(sweeps, dft, crystal):
-    """Markdown table of the pairs of `several_cells`: from vacancy to site, formation energies, what became of them.
+    """Markdown table of the pairs of `several_cells`: from vacancy to site, formation energies, what became of them;
+    in cells up to the paper's.
 
     sweeps: {label: `Sweep`}; dft: as from `dft_energies`; its columns are left out if there are none. Last, the weakest
     field that makes the pair favourable to first order, along its dipole mu in the last of the sweeps, E_f / |mu|.
@@ -207,7 +100,8 @@ def pairs_table(sweeps, dft, crystal):
     rows = [f"| pair | atoms | vector (Å) | Å | {' | '.join(columns)} |", "|:--|--:|:--|--:|" + ":--|" * len(columns)]
     first = sweeps[labels[0]]
     for pair in several_cells(first):
-        for repeat in sorted({r for s in sweeps.values() for r in s.repeats(pair)}, key=lambda r: (np.prod(r), r)):
+        cells = {r for s in sweeps.values() for r in s.repeats(pair) if np.prod(r) <= np.prod(PAPERS)}
+        for repeat in sorted(cells, key=lambda r: (np.prod(r), r)):
             cells = []
             for s in sweeps.values():
                 there = repeat in s.repeats(pair)
@@ -276,23 +170,3 @@ def directions_table(sweep, pair, repeat, crystal, directions=("x", "y", "z", "a
         unit = ", ".join(f"{x:.2f}" for x in mu / length)
         rows.append(f"| the dipole, ({unit}) | {length:+.2f} | {energy / length:+.2f} | – |")
     return "\n".join(rows)
-
-
-def sizes(sweeps, crystal):
-    """{model: {pair: (atoms (n,), eV (n,))}} of `several_cells`, over cells in which the pair survives."""
-    found = {}
-    for label, s in sweeps.items():
-        found[label] = {}
-        for pair in several_cells(s):
-            there = [r for r in s.repeats(pair) if not s.became(pair, r)]
-            found[label][pair] = (np.array([len(crystal) * np.prod(r) for r in there]),
-                                  np.array([s.formation_energy(pair, r) for r in there]))
-    return found
-
-
-def size_effect(pairs):
-    """Root mean square change between smallest and largest cell (eV) of {pair: (atoms, eV)}, pairs in several."""
-    changes = [energy[-1] - energy[0] for _, energy in pairs.values() if len(energy) > 1]
-    if not changes:
-        raise ValueError("no pair survives in more than one cell")
-    return float(np.sqrt(np.mean(np.square(changes))))

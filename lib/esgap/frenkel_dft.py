@@ -1,0 +1,119 @@
+"""Energies of Frenkel pairs by DFT, on the geometries that potentials have relaxed, and how far these are from it.
+
+A perfect cell may be labelled as a block that fills it when repeated (`frenkel.folded_cell`): by Bloch's theorem the
+block with the folded k-grid has its share of the energy, but for the grids in space. CP2K chooses theirs by cell, those
+of the large cell are no multiples of the block's. That correction is a few meV per unit cell; it is taken from perfect
+cells that were labelled both ways and fold alike (`grid_corrections`).
+Units: eV.
+"""
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from .store import read_frames
+
+
+def dft_energies(path, held=False):
+    """Formation energies (eV) from labelled `frenkel_run.dft_frames`: {(model, pair, repeat): eV}; empty if no file.
+
+    model: GAP or ES-GAP, on whose relaxed geometries (perfect cell and pair) these are. held: of pairs of which only
+    the moved ion has relaxed, in the relaxed perfect cell. Perfect cells that are not there are taken from their blocks
+    in <path>-folded.xyz (`frenkel_run.folded_frames`), with the mean of `grid_corrections`, if there are any.
+    """
+    path = Path(path)
+    if not path.exists():
+        return {}
+    energies = _by_name(read_frames(path))
+    perfect = _unfolded(path) | energies
+    found = {}
+    for name, energy in energies.items():
+        model, cell, pair, point, leg = name.split("/")
+        without = f"{model}/{cell}/perfect/0/out"
+        if (point, leg) == ("0", "held" if held else "out") and pair != "perfect" and without in perfect:
+            found[model.upper(), pair, _repeat(cell)] = energy - perfect[without]
+    return found
+
+
+def grid_corrections(path):
+    """What grids in space make of the whole and not of its block, eV per unit cell, {name: eV}, of perfect cells that
+    are labelled both ways, in `path` and in <path>-folded.xyz. Their scatter says how well the correction is known."""
+    energies = _by_name(read_frames(path))
+    return {name: (energies[name] - block) / cells for name, (block, cells, _) in _blocks(path).items()
+            if name in energies}
+
+
+def _unfolded(path):
+    """Energies of perfect cells, eV by name: of all their blocks, and the correction of those that fold alike."""
+    blocks, known, found = _blocks(path), grid_corrections(path), {}
+    for name, (energy, cells, fold) in blocks.items():
+        alike = [correction for other, correction in known.items() if blocks[other][2] == fold]
+        if alike:
+            found[name] = energy + cells * float(np.mean(alike))
+    return found
+
+
+def _blocks(path):
+    """{name: (eV of all blocks together, number of unit cells, how often folded)}; none if there is no file."""
+    path = Path(path)
+    path = path.with_name(f"{path.stem}-folded.xyz")
+    found = {}
+    for atoms in read_frames(path) if path.exists() else ():
+        name, fold = atoms.info["name"].removeprefix("frenkel-"), tuple(int(n) for n in atoms.info["folded"])
+        found[name.replace("/folded", "/out")] = (atoms.get_potential_energy() * int(np.prod(fold)),
+                                                  int(np.prod(_repeat(name.split("/")[1]))), fold)
+    return found
+
+
+def _by_name(frames):
+    return {a.info["name"].removeprefix("frenkel-"): a.get_potential_energy() for a in frames}
+
+
+def _repeat(cell):
+    return tuple(int(n) for n in cell.split("x"))
+
+
+def dft_note(sweeps, dft, held=()):
+    """Sentence on how far each model is from DFT on the geometry that it has relaxed itself; on what is missing if dft
+    (as from `dft_energies`) is empty. held: the same as dft, all but the moved ion held."""
+    if not dft:
+        return "DFT energies of these geometries are still to be computed, so which potential is nearer to DFT is open."
+    said = []
+    both = [(key, fixed, e) for fixed, found in ((False, dft), (True, dict(held))) for key, e in found.items()]
+    for (model, pair, repeat), fixed, energy in sorted(both, key=lambda x: (x[0][1:], x[1], x[0][0] != "GAP")):
+        less = round(1e3 * (sweeps[model].formation_energy(pair, repeat, fixed) - energy)) + 0  # no -0
+        error = sweeps[model].formation_error(pair, repeat, fixed)
+        bar = f" ± {1e3 * error:.0f}" if np.isfinite(error) else ""
+        cell = "×".join(map(str, repeat))
+        said.append(f"{model} less DFT is {less:+.0f}{bar} meV (pair {pair} in the {cell} cell, geometry of {model}"
+                    f"{', all else held' if fixed else ''}, DFT {energy:.3f} eV)")
+    return f"Single points of DFT, ± what the committees say of the models: {'; '.join(said)}."
+
+
+def dft_in_larger_cells(sweeps, dft):
+    """Sentence on what DFT and the models make of a larger cell, of pairs that DFT has seen in several; "" if of none.
+
+    sweeps: {label: `Sweep`}; dft: as from `dft_energies`.
+    """
+    said = []
+    for model, pair in dict.fromkeys(key[:2] for key in dft):
+        cells = sorted((key[2] for key in dft if key[:2] == (model, pair)), key=np.prod)
+        for small, large in pairwise(cells):
+            by_dft = dft[model, pair, large] - dft[model, pair, small]
+            by_model = sweeps[model].formation_energy(pair, large) - sweeps[model].formation_energy(pair, small)
+            small, large = ("×".join(map(str, r)) for r in (small, large))
+            said.append(f"{1e3 * by_dft:+.0f} meV on the geometries of {model} ({model} itself {1e3 * by_model:+.0f}; "
+                        f"pair {pair}, {small} to {large})")
+    return f"From one cell to a larger one DFT's formation energy changes by {' and by '.join(said)}." if said else ""
+
+
+def missing(sweeps, dft, held=False):
+    """How much each model lacks of DFT's formation energy in the largest cell that DFT has seen on the geometries of
+    both -> (pair, repeat, {label: (eV, standard error of the model)}), or None if there is none. dft: as from
+    `dft_energies`, for pairs relaxed or held."""
+    both = [key for key in {key[1:] for key in dft} if all((m, *key) in dft for m in sweeps)]
+    if not both:
+        return None
+    pair, repeat = max(both, key=lambda key: (np.prod(key[1]), key))
+    return pair, repeat, {m: (float(dft[m, pair, repeat] - s.formation_energy(pair, repeat, held)),
+                              s.formation_error(pair, repeat, held)) for m, s in sweeps.items()}
