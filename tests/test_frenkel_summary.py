@@ -242,11 +242,10 @@ def test_a_perfect_cell_is_made_of_its_blocks_and_a_correction(crystal, tmp_path
     assert frenkel_dft.dft_energies(file) == {("GAP", "p1", (4, 1, 1)): pytest.approx(0.9)}
 
 
-def test_shipped_corrections_are_small_and_alike():
+def test_shipped_blocks_have_their_share_of_the_energy():
     corrections = frenkel_dft.grid_corrections(data_path("dft/frenkel.xyz"))
-    assert sorted(corrections) == [f"{m}/2x2x2/perfect/0/out" for m in ("es-gap", "gap")]
-    assert np.ptp(list(corrections.values())) < 5e-4
-    assert np.abs(list(corrections.values())).max() < 0.02
+    assert "gap/2x2x2/perfect/0/out" in corrections
+    assert np.abs(list(corrections.values())).max() < 1e-3  # eV per unit cell
 
 
 def test_where_a_pair_is_looked_at():

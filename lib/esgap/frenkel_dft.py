@@ -1,9 +1,9 @@
 """Energies of Frenkel pairs by DFT, on the geometries that potentials have relaxed, and how far these are from it.
 
 A perfect cell may be labelled as a block that fills it when repeated (`frenkel.folded_cell`): by Bloch's theorem the
-block with the folded k-grid has its share of the energy, but for the grids in space. CP2K chooses theirs by cell, those
-of the large cell are no multiples of the block's. That correction is a few meV per unit cell; it is taken from perfect
-cells that were labelled both ways and fold alike (`grid_corrections`).
+block with the folded k-grid has its share of the energy, but for the grids in space, which CP2K chooses by cell. What
+they make is taken from perfect cells that were labelled both ways and fold alike (`grid_corrections`): next to nothing
+if the finest grid of the cell is a multiple of the block's, so fold where it is.
 Units: eV.
 """
 from itertools import pairwise
