@@ -120,7 +120,7 @@ reproduce-frenkel: $(VENV)/.book  ## long: Frenkel pairs of both models, with an
 	$(foreach model,gap es-gap,$(call cells,$(model),$(FIELD) --field-max 0.3 --n-points 31 --max-steps 400 --no-return))
 	$(foreach model,gap es-gap,$(call cells,$(model),$(FIELD) --field-max 0.08 --n-points 9 --max-steps 600))
 	$(foreach model,gap es-gap,$(call cells,$(model),--scan 3:hole1 --scan-supercell 2 3 2 --max-steps 600))
-	$(AGAIN_FROM) data/runs/frenkel-gap.json data/runs/frenkel-es-gap.json || test $$? = 1
+	$(AGAIN_FROM) $(wildcard data/runs/frenkel-*.json) || test $$? = 1
 
 reproduce-dft: $(VENV)/.book  ## long, needs CP2K: structures of stored labels labelled again (LABELS="FILE.xyz ...")
 	$(ESGAP) recompute --to $(AGAIN)/labels $(LABELS)

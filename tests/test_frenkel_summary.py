@@ -78,7 +78,7 @@ def test_errors_are_the_scaled_spread_of_energies_beside_the_perfect_cell(sweep,
     frenkel_summary.write_summary(new, tmp_path / "s.json")
     read = frenkel_summary.load_summary(tmp_path / "s.json")
     np.testing.assert_allclose(read.curve(name, "x", REPEAT).error, new.curve(name, "x", REPEAT).error, atol=1e-6)
-    assert f" ± {new.formation_error(name, REPEAT):.3f}" in frenkel_summary.pairs_table({"ES-GAP": read}, {}, crystal)
+    assert f" ± {new.formation_error(name, REPEAT):.3f}" in frenkel_summary.pairs_table({"ES-GAP": read}, crystal)
 
 
 def test_a_story_is_on_one_branch_and_can_be_played(sweep, crystal, tmp_path):
@@ -153,8 +153,8 @@ def test_sweeps_of_one_potential_are_put_together():
 def test_cells_larger_than_the_papers_are_not_in_the_table(crystal):
     sweep = made_up("gap", [0.5])
     larger = replace(sweep, rows={n.replace("2x2x1", "3x4x3"): r for n, r in sweep.rows.items()})
-    assert frenkel_summary.pairs_table({"GAP": sweep}, {}, crystal).count("| `p0` |") == 2
-    assert frenkel_summary.pairs_table({"GAP": larger}, {}, crystal).count("| `p0` |") == 1
+    assert frenkel_summary.pairs_table({"GAP": sweep}, crystal).count("| `p0` |") == 2
+    assert frenkel_summary.pairs_table({"GAP": larger}, crystal).count("| `p0` |") == 1
 
 
 def test_cell_sizes(crystal):
@@ -185,11 +185,11 @@ def test_tables_and_dft(crystal, tmp_path):
     assert dft == {("GAP", "p1", (1, 1, 1)): pytest.approx(0.75)}
     held = frenkel_dft.dft_energies(tmp_path / "dft.xyz", held=True)
     assert held == {("GAP", "p1", (1, 1, 1)): pytest.approx(1.5)}
-    table = frenkel_summary.pairs_table(sweeps, dft, crystal)
-    assert "| `p1` | 8 | 4.0, 0.0, 0.0 | 4.00 | 0.700 | 0.700 | 0.750 | – | 1.40 |" in table  # 0.7 eV over 0.5 e A
-    assert "| `p0` | 32 | 3.0, 0.0, 0.0 | 3.00 | 0.600 | recombined | – | – | – |" in table
-    assert "DFT" not in frenkel_summary.pairs_table(sweeps, {}, crystal)
-    assert "GAP less DFT is -50 meV (pair p1 in the 1×1×1 cell" in frenkel_dft.dft_note(sweeps, dft)
+    table = frenkel_summary.pairs_table(sweeps, crystal)
+    assert "| `p1` | 8 | 4.0, 0.0, 0.0 | 4.00 | 0.700 | 0.700 | 1.40 |" in table  # 0.7 eV over 0.5 e A
+    assert "| `p0` | 32 | 3.0, 0.0, 0.0 | 3.00 | 0.600 | recombined | – |" in table
+    beside = frenkel_dft.dft_table(sweeps, dft, held, crystal)
+    assert "| p1 | 8 | all | 0.750 | -50 | – | – |\n| p1 | 8 | the ion | 1.500 | +200 | – | – |" in beside
     assert frenkel_dft.missing(sweeps, dft) is None  # of one model only
     both = {(m, p, r): e for m, p, r, e in (("GAP", "p1", (1, 1, 1), 0.75), ("ES-GAP", "p1", (1, 1, 1), 0.7),
                                             ("GAP", "p1", (2, 2, 1), 1.0), ("ES-GAP", "p1", (2, 2, 1), 0.9))}
@@ -200,14 +200,9 @@ def test_tables_and_dft(crystal, tmp_path):
     assert [all_held[m][0] for m in ("GAP", "ES-GAP")] == pytest.approx([1.0 - 1.7, 0.9 - 1.7])
     unsure = {m: replace(s, rows={k: replace(r, error=0.05) for k, r in s.rows.items()}) for m, s in sweeps.items()}
     assert frenkel_dft.missing(unsure, both)[2]["GAP"][1] == 0.05
-    assert "GAP less DFT is -50 ± 50 meV" in frenkel_dft.dft_note(unsure, dft)
-    assert frenkel_dft.dft_in_larger_cells(sweeps, dft) == ""
-    assert frenkel_dft.dft_in_larger_cells(sweeps, both).startswith(
-        "From one cell to a larger one DFT's formation energy changes by +250 meV on the geometries of GAP (GAP itself "
-        "+100; pair p1, 1×1×1 to 2×2×1) and by +200 meV")
-    note = frenkel_dft.dft_note(sweeps, dft, held)
-    assert "GAP less DFT is +200 meV (pair p1 in the 1×1×1 cell, geometry of GAP, all else held, DFT 1.500 eV)" in note
-    assert "still to be computed" in frenkel_dft.dft_note(sweeps, {})
+    assert "| p1 | 8 | all | 0.750 | -50 ± 50 | 0.700 | +0 ± 50 |" in frenkel_dft.dft_table(unsure, both, {}, crystal)
+    assert "| p1 | 32 | all |" in frenkel_dft.dft_table(unsure, both, {}, crystal).splitlines()[-1]
+    assert "still to be computed" in frenkel_dft.dft_table(sweeps, {}, {}, crystal)
 
 
 def test_a_perfect_cell_is_made_of_its_blocks_and_a_correction(crystal, tmp_path):

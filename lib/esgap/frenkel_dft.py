@@ -6,7 +6,6 @@ they make is taken from perfect cells that were labelled both ways and fold alik
 if the finest grid of the cell is a multiple of the block's, so fold where it is.
 Units: eV.
 """
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -73,38 +72,31 @@ def _repeat(cell):
     return tuple(int(n) for n in cell.split("x"))
 
 
-def dft_note(sweeps, dft, held=()):
-    """Sentence on how far each model is from DFT on the geometry that it has relaxed itself; on what is missing if dft
-    (as from `dft_energies`) is empty. held: the same as dft, all but the moved ion held."""
+def dft_table(sweeps, dft, held, crystal):
+    """Markdown table: DFT on the geometry that each model has relaxed itself, and how far the model is from it.
+
+    sweeps: {label: `Sweep`}; dft, held: as from `dft_energies`, all relaxed and all but the moved ion held; ± what a
+    committee says of the model. A sentence if there is no DFT.
+    """
     if not dft:
         return "DFT energies of these geometries are still to be computed, so which potential is nearer to DFT is open."
-    said = []
-    both = [(key, fixed, e) for fixed, found in ((False, dft), (True, dict(held))) for key, e in found.items()]
-    for (model, pair, repeat), fixed, energy in sorted(both, key=lambda x: (x[0][1:], x[1], x[0][0] != "GAP")):
-        less = round(1e3 * (sweeps[model].formation_energy(pair, repeat, fixed) - energy)) + 0  # no -0
-        error = sweeps[model].formation_error(pair, repeat, fixed)
-        bar = f" ± {1e3 * error:.0f}" if np.isfinite(error) else ""
-        cell = "×".join(map(str, repeat))
-        said.append(f"{model} less DFT is {less:+.0f}{bar} meV (pair {pair} in the {cell} cell, geometry of {model}"
-                    f"{', all else held' if fixed else ''}, DFT {energy:.3f} eV)")
-    return f"Single points of DFT, ± what the committees say of the models: {'; '.join(said)}."
+    columns = [f"DFT on {m}'s (eV) | {m} less DFT (meV)" for m in sweeps]
+    rows = [f"| pair | atoms | relaxed | {' | '.join(columns)} |", "|:--|--:|:--|" + "--:|:--|" * len(sweeps)]
+    found = {(key[1:], fixed) for fixed, energies in ((False, dft), (True, held)) for key in energies}
+    for (pair, repeat), fixed in sorted(found, key=lambda x: (np.prod(x[0][1]), x[0], x[1])):
+        cells = [_beside_dft(s, pair, repeat, fixed, (held if fixed else dft).get((m, pair, repeat)))
+                 for m, s in sweeps.items()]
+        rows.append(f"| {pair} | {len(crystal) * np.prod(repeat)} | {'the ion' if fixed else 'all'} | "
+                    f"{' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
-def dft_in_larger_cells(sweeps, dft):
-    """Sentence on what DFT and the models make of a larger cell, of pairs that DFT has seen in several; "" if of none.
-
-    sweeps: {label: `Sweep`}; dft: as from `dft_energies`.
-    """
-    said = []
-    for model, pair in dict.fromkeys(key[:2] for key in dft):
-        cells = sorted((key[2] for key in dft if key[:2] == (model, pair)), key=np.prod)
-        for small, large in pairwise(cells):
-            by_dft = dft[model, pair, large] - dft[model, pair, small]
-            by_model = sweeps[model].formation_energy(pair, large) - sweeps[model].formation_energy(pair, small)
-            small, large = ("×".join(map(str, r)) for r in (small, large))
-            said.append(f"{1e3 * by_dft:+.0f} meV on the geometries of {model} ({model} itself {1e3 * by_model:+.0f}; "
-                        f"pair {pair}, {small} to {large})")
-    return f"From one cell to a larger one DFT's formation energy changes by {' and by '.join(said)}." if said else ""
+def _beside_dft(sweep, pair, repeat, held, energy):
+    if energy is None:
+        return "– | –"
+    less = round(1e3 * (sweep.formation_energy(pair, repeat, held) - energy)) + 0  # no -0
+    error = sweep.formation_error(pair, repeat, held)
+    return f"{energy:.3f} | {less:+.0f}" + (f" ± {1e3 * error:.0f}" if np.isfinite(error) else "")
 
 
 def missing(sweeps, dft, held=False):

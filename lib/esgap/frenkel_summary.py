@@ -88,15 +88,15 @@ def largest_swept(sweep):
     return max((repeat for _, _, repeat in sweep.swept()), key=np.prod, default=None)
 
 
-def pairs_table(sweeps, dft, crystal):
+def pairs_table(sweeps, crystal):
     """Markdown table of the pairs of `several_cells`: from vacancy to site, formation energies, what became of them;
     in cells up to the paper's.
 
-    sweeps: {label: `Sweep`}; dft: as from `dft_energies`; its columns are left out if there are none. Last, the weakest
-    field that makes the pair favourable to first order, along its dipole mu in the last of the sweeps, E_f / |mu|.
+    sweeps: {label: `Sweep`}. Last, the weakest field that makes the pair favourable to first order, along its dipole
+    mu in the last of the sweeps, E_f / |mu|.
     """
     labels = list(sweeps)
-    columns = [*labels, *(f"DFT on {n}'s" for n in labels if dft), "E_f/μ (V/Å)"]
+    columns = [*labels, "E_f/μ (V/Å)"]
     rows = [f"| pair | atoms | vector (Å) | Å | {' | '.join(columns)} |", "|:--|--:|:--|--:|" + ":--|" * len(columns)]
     first = sweeps[labels[0]]
     for pair in several_cells(first):
@@ -109,7 +109,6 @@ def pairs_table(sweeps, dft, crystal):
                 error = s.formation_error(pair, repeat) if there else np.nan
                 bar = f" ± {error:.3f}" if np.isfinite(error) else ""
                 cells.append(gone or (f"{s.formation_energy(pair, repeat):.3f}{bar}" if there else "–"))
-            cells += [f"{dft[n, pair, repeat]:.3f}" if (n, pair, repeat) in dft else "–" for n in labels if dft]
             cells.append(_weakest_field(sweeps[labels[-1]], pair, repeat))
             vector = ", ".join(f"{x:.1f}" for x in first.vectors[pair])
             rows.append(f"| `{pair}` | {len(perfect_cell(crystal, repeat))} | {vector} | "
