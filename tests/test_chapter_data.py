@@ -38,7 +38,8 @@ def test_names_read(source, names):
 def test_what_the_ledger_reads():
     assert names_read("from esgap import ledger\nledger.ledger()", PACKAGE) == {
         "paper.toml", "crystal.xyz", "dft/gen0.xyz", "dft/locality.xyz", "runs/charges.json", "runs/learning.json",
-        "runs/frenkel-*.json", "dft/frenkel.xyz", "runs/mobility", "runs/paths", "dft/path-images.xyz"}
+        "runs/frenkel-*.json", "runs/frenkel-large-*.json", "dft/frenkel.xyz", "dft/frenkel-folded.xyz",
+        "runs/mobility", "runs/paths", "dft/path-images.xyz"}
 
 
 def test_files_of_a_chapter_come_with_their_records(tmp_path):

@@ -60,8 +60,8 @@ def test_one_version_is_told_everywhere():
 
 def test_energies_and_the_ratio_in_words_are_those_of_the_stored_results():
     sweeps = frenkel_summary.shipped()
-    file = data_path("dft/frenkel.xyz")
-    relaxed, held = (frenkel_dft.missing(sweeps, frenkel_dft.dft_energies(file, fixed), fixed)
+    file, blocks = data_path("dft/frenkel.xyz"), data_path("dft/frenkel-folded.xyz")
+    relaxed, held = (frenkel_dft.missing(sweeps, frenkel_dft.dft_energies(file, fixed, blocks), fixed)
                      for fixed in (False, True))
     less = " and less ".join(f"{m} {'is ' if m == 'GAP' else ''}{v:.2f} ± {e:.2f}{' eV' if m == 'GAP' else ''}"
                              for m, (v, e) in sorted(held[2].items(), reverse=True))

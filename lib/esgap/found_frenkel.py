@@ -9,7 +9,7 @@ from .structures import crystal
 from .verdicts import HOLDS, UNDECIDED, Number, Verdict, decided
 
 FRENKEL = tuple(f"runs/frenkel{of}-{name}.json" for name in ("gap", "es-gap") for of in ("", "-large"))
-LABELS = ("dft/frenkel.xyz",)
+LABELS = ("dft/frenkel.xyz", "dft/frenkel-folded.xyz")
 NEARLY = 0.1          # eV; a formation energy of "about" x is x up to this
 RELAXED = 0.001       # eV; forces below 0.01 eV/A leave no more
 
@@ -22,7 +22,7 @@ def frenkel_energy(name, which, unit="eV"):
     label = which.replace("_", "-").upper()
     numbers = [Number(f"{label}, {len(found.pairs)} pairs", mean, scatter, unit)]
     statements = [(f"{label} within {NEARLY} of {said.value} eV", decided(NEARLY - abs(mean - said.value), scatter))]
-    dft = frenkel_dft.dft_energies(data_path("dft/frenkel.xyz"))
+    dft = frenkel_dft.dft_energies(data_path("dft/frenkel.xyz"), blocks=data_path("dft/frenkel-folded.xyz"))
     for (model, pair, repeat), energy in sorted(dft.items(), key=lambda item: np.prod(item[0][2])):
         if model == label:
             apart, atoms = energy - sweeps[label].formation_energy(pair, repeat), np.prod(repeat) * len(crystal())

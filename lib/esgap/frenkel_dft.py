@@ -13,18 +13,17 @@ import numpy as np
 from .store import read_frames
 
 
-def dft_energies(path, held=False):
+def dft_energies(path, held=False, blocks=None):
     """Formation energies (eV) from labelled `frenkel_run.dft_frames`: {(model, pair, repeat): eV}; empty if no file.
 
     model: GAP or ES-GAP, on whose relaxed geometries (perfect cell and pair) these are. held: of pairs of which only
-    the moved ion has relaxed, in the relaxed perfect cell. Perfect cells that are not there are taken from their blocks
-    in <path>-folded.xyz (`frenkel_run.folded_frames`), with the mean of `grid_corrections`, if there are any.
+    the moved ion has relaxed, in the relaxed perfect cell. blocks: a file of labelled `frenkel_run.folded_frames`, of
+    which perfect cells are made that `path` lacks, with the mean of `grid_corrections`, if there are any.
     """
-    path = Path(path)
-    if not path.exists():
+    if not Path(path).exists():
         return {}
     energies = _by_name(read_frames(path))
-    perfect = _unfolded(path) | energies
+    perfect = (_unfolded(path, blocks) if blocks else {}) | energies
     found = {}
     for name, energy in energies.items():
         model, cell, pair, point, leg = name.split("/")
@@ -34,17 +33,17 @@ def dft_energies(path, held=False):
     return found
 
 
-def grid_corrections(path):
+def grid_corrections(path, blocks):
     """What grids in space make of the whole and not of its block, eV per unit cell, {name: eV}, of perfect cells that
-    are labelled both ways, in `path` and in <path>-folded.xyz. Their scatter says how well the correction is known."""
+    are labelled both ways, in `path` and in `blocks`. Their scatter says how well the correction is known."""
     energies = _by_name(read_frames(path))
-    return {name: (energies[name] - block) / cells for name, (block, cells, _) in _blocks(path).items()
+    return {name: (energies[name] - block) / cells for name, (block, cells, _) in _read_blocks(blocks).items()
             if name in energies}
 
 
-def _unfolded(path):
+def _unfolded(path, blocks):
     """Energies of perfect cells, eV by name: of all their blocks, and the correction of those that fold alike."""
-    blocks, known, found = _blocks(path), grid_corrections(path), {}
+    known, blocks, found = grid_corrections(path, blocks), _read_blocks(blocks), {}
     for name, (energy, cells, fold) in blocks.items():
         alike = [correction for other, correction in known.items() if blocks[other][2] == fold]
         if alike:
@@ -52,12 +51,10 @@ def _unfolded(path):
     return found
 
 
-def _blocks(path):
-    """{name: (eV of all blocks together, number of unit cells, how often folded)}; none if there is no file."""
-    path = Path(path)
-    path = path.with_name(f"{path.stem}-folded.xyz")
+def _read_blocks(path):
+    """{name: (eV of all blocks together, number of unit cells, how often folded)}."""
     found = {}
-    for atoms in read_frames(path) if path.exists() else ():
+    for atoms in read_frames(path):
         name, fold = atoms.info["name"].removeprefix("frenkel-"), tuple(int(n) for n in atoms.info["folded"])
         found[name.replace("/folded", "/out")] = (atoms.get_potential_energy() * int(np.prod(fold)),
                                                   int(np.prod(_repeat(name.split("/")[1]))), fold)

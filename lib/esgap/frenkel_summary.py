@@ -46,8 +46,8 @@ def load_summary(path):
 
 def shipped():
     """{"GAP": `Sweep`, "ES-GAP": `Sweep`} of the shipped summaries. FileNotFoundError if one is missing."""
-    sweeps = (together([load_summary(data_path(f"runs/frenkel{of}-{name}.json")) for of in ("", "-large")])
-              for name in LABELS)
+    sweeps = (together([load_summary(data_path(f"runs/frenkel-{name}.json")),
+                        load_summary(data_path(f"runs/frenkel-large-{name}.json"))]) for name in LABELS)
     return {sweep.label: sweep for sweep in sweeps}
 
 
