@@ -56,8 +56,12 @@ class ElectrostaticBaseline(Calculator):
         (known, job), self._begun = self._begun or (None, None), None
         if job:
             wait([job])  # also if it is of other atoms: it works with the same arrays
-        begun = job.result() if job and _same_geometry(known, self.atoms) else self._begin(self.atoms)
-        self.results = self._system.results(begun)
+        if job and _same_geometry(known, self.atoms):
+            found = job.result()
+        else:
+            self._check(self.atoms)
+            found = self._begin(self.atoms)
+        self.results = self._system.results(found)
 
     def begin(self, atoms):
         """Begin what `calculate` will ask for, and return at once: others may compute meanwhile (`QuickSum`).
@@ -69,7 +73,6 @@ class ElectrostaticBaseline(Calculator):
         self._begun = known, _beside().submit(self._begin, known)
 
     def _begin(self, atoms):
-        self._check(atoms)
         if self._system is None or not self._system.fits(atoms):
             self._system = None  # should the new one be refused
             self._system = _ChargedSystem(atoms, self.charges, self.zeta, self.accuracy, self.skin,
