@@ -30,6 +30,7 @@ from esgap.design import frame_descriptors
 from esgap.fit import FitSettings, fit_gap
 from esgap.gap import SparseGAP, Term
 from esgap.gap_calculator import GAP
+from esgap.kernel_sums import product
 from esgap.models import ACCURACY
 from esgap.quip import write_model
 from esgap.soap import Soap
@@ -125,10 +126,12 @@ def report(row):
 
 def kernel_products(model, atoms):
     """The two matrix products of a step with the sparse points, as XLA does them, and their operations."""
-    X = [points.X for points, _ in GAP(model)._params]
-    p = [jnp.ones((int(np.sum(atoms.numbers == t.soap.Z)), x.shape[1])) for t, x in zip(model.terms, X, strict=True)]
-    f = jax.jit(lambda p, X: [((q @ x.T)**3) @ x for q, x in zip(p, X, strict=True)])
-    return lambda: jax.block_until_ready(f(p, X)), sum(4 * len(q) * x.size for q, x in zip(p, X, strict=True))
+    points = [points for points, _ in GAP(model)._params]
+    p = [jnp.ones((int(np.sum(atoms.numbers == t.soap.Z)), x.X.shape[1]))
+         for t, x in zip(model.terms, points, strict=True)]
+    f = jax.jit(lambda p, points: [product(x.XT, product(x.X, q)**3) for q, x in zip(p, points, strict=True)])
+    return lambda: jax.block_until_ready(f(p, points)), sum(4 * len(q) * x.X.size
+                                                            for q, x in zip(p, points, strict=True))
 
 
 def large_product():

@@ -237,6 +237,15 @@ def test_results_do_not_depend_on_history(calc):
     assert np.allclose(results(used, swapped)["forces"], results(GAP(calc.model), swapped)["forces"], atol=1e-12)
 
 
+def test_what_is_begun_serves_only_the_atoms_it_was_begun_for(calc):
+    one, other, used = random_cell(seed=1), random_cell("LiPS", seed=2), GAP(calc.model)
+    for atoms in (other, one, other):
+        used.atoms = one
+        used.begin()
+        used.calculate(atoms if atoms is other else None)  # None: the atoms that it has
+        np.testing.assert_array_equal(used.results["forces"], results(GAP(calc.model), atoms)["forces"])
+
+
 @pytest.fixture(scope="module")
 def many_functions():
     """A model with more radial functions than the cutoff has room for, and weights that nearly cancel, as fits have."""
@@ -256,6 +265,8 @@ def test_radial_functions_left_out_do_not_count(many_functions):
     """What is left out is small by the tolerance, for energy, forces and stress alike."""
     atoms, lengths = random_cell(seed=20), []
     exact = results(GAP(many_functions, radial_tolerance=0.0), atoms)
+    default = results(GAP(many_functions), atoms)
+    assert np.abs(default["forces"] - exact["forces"]).max() < 1e-11 * np.abs(exact["forces"]).max()
     for tolerance, allowed in ((1e-9, 1e-8), (1e-6, 1e-5), (1e-4, 1e-3)):
         calc = GAP(many_functions, radial_tolerance=tolerance)
         lengths.append(calc._params[0][0].X.shape[1])

@@ -56,21 +56,20 @@ class ElectrostaticBaseline(Calculator):
         (known, job), self._begun = self._begun or (None, None), None
         if job:
             wait([job])  # also if it is of other atoms: it works with the same arrays
-        if job and _same_geometry(known, self.atoms):
+        if job and known is self.atoms:
             found = job.result()
         else:
             self._check(self.atoms)
             found = self._begin(self.atoms)
         self.results = self._system.results(found)
 
-    def begin(self, atoms):
-        """Begin what `calculate` will ask for, and return at once: others may compute meanwhile (`QuickSum`).
+    def begin(self):
+        """Begin what `calculate()` will ask for of self.atoms, and return at once: see `QuickSum`.
 
         It is done in a thread of its own: computations of one thread JAX does one after the other.
         """
-        self._check(atoms)
-        known = atoms.copy()
-        self._begun = known, _beside().submit(self._begin, known)
+        self._check(self.atoms)
+        self._begun = self.atoms, _beside().submit(self._begin, self.atoms)
 
     def _begin(self, atoms):
         if self._system is None or not self._system.fits(atoms):
@@ -238,8 +237,8 @@ class QuickSum(SumCalculator):
     """ASE's SumCalculator, but each calculator is asked for what is wanted, once, and what else it has found is added.
 
     ASE's asks each for every property in turn, and each time all arrays of the atoms are compared with the last ones;
-    here those are compared that calculators with `of_geometry` depend on. What one can `begin` is computed while others
-    are asked.
+    here those are compared that calculators with `of_geometry` depend on. They share one copy of the atoms, which nobody
+    changes, as their `atoms`; what they can `begin` for it is all begun before the first is waited for.
     """
 
     def calculate(self, atoms, properties, system_changes=all_changes):
@@ -247,11 +246,12 @@ class QuickSum(SumCalculator):
         quick = [calc for calc in calcs if getattr(calc, "of_geometry", False)]
         late = [calc for calc in quick if not _has_seen(calc, atoms, properties)]
         for calc in late:
-            if hasattr(calc, "begin"):
-                calc.begin(atoms)
-        for calc in sorted(late, key=lambda calc: hasattr(calc, "begin")):
             calc.reset()  # should it fail
-            calc.calculate(atoms, properties, all_changes)
+            calc.atoms = self.atoms
+            if hasattr(calc, "begin"):
+                calc.begin()
+        for calc in sorted(late, key=lambda calc: hasattr(calc, "begin")):
+            calc.calculate(None, properties, all_changes)
         for calc in calcs:
             if calc not in quick:
                 for name in properties:

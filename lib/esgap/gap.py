@@ -156,7 +156,7 @@ class PairTable:
 
     def fill(self, positions, cutoff):
         """positions (n, 3), cutoff in A -> (i, j, vectors (n_pairs, 3), flat slot numbers) of the pairs within it."""
-        vec = positions[self.j] - positions[self.i] + self.shift
+        vec = positions.take(self.j, 0) - positions.take(self.i, 0) + self.shift  # twice as fast as positions[self.j]
         near = np.flatnonzero(np.einsum("ij,ij->i", vec, vec) < cutoff**2)
         key, n_blocks, n_rows = self.key[near], len(self.blocks), self.layout.order.size
         count = np.bincount(key, minlength=n_rows * n_blocks)
@@ -167,7 +167,7 @@ class PairTable:
             self.blocks = tuple(np.where(need > self.blocks, roomy, self.blocks).tolist())
         first = np.cumsum((0, *self.blocks[:-1]))
         start = (np.arange(n_rows)[:, None] * sum(self.blocks) + first).ravel() - (np.cumsum(count) - count)
-        return self.i[near], self.j[near], vec[near], start[key] + np.arange(len(key))
+        return self.i[near], self.j[near], vec.take(near, 0), start[key] + np.arange(len(key))
 
 
 def _coefficients(vec, blocks, layout):

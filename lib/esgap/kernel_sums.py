@@ -23,9 +23,11 @@ class Points(NamedTuple):
     """Sparse points as the compiled program takes them, less their mean.
 
     Spectra are much alike, p . X_m is near 1 and the weights nearly cancel: what rounding does to the products with
-    X - mean is small by as much as these are shorter, which single precision needs. Mean and offset are in double."""
+    X - mean is small by as much as these are shorter, which single precision needs. Mean and offset are in double.
+    Both layouts are kept, since both products are done as matrix @ (., rows): see `product`."""
 
     X: jax.Array       # (M, D') less the mean
+    XT: jax.Array      # (D', M) its transpose, in memory too
     mean: jax.Array    # (D',)
     offset: jax.Array  # (M,) (X_m - mean) . mean
 
@@ -33,7 +35,17 @@ class Points(NamedTuple):
     def of(cls, term, dtype=np.float64):
         X = reduced_points(term.X, term.soap)
         mean = X.mean(0)
-        return cls(jnp.asarray(X - mean, dtype), jnp.asarray(mean), jnp.asarray((X - mean) @ mean))
+        less = np.asarray(X - mean, dtype)
+        return cls(jnp.asarray(less), jnp.asarray(np.ascontiguousarray(less.T)), jnp.asarray(mean),
+                   jnp.asarray((X - mean) @ mean))
+
+
+def product(matrix, rows):
+    """rows (n, k) with a large matrix (m, k) -> (n, m), in the precision of the matrix.
+
+    A step of few atoms takes as long as it takes to read the matrix. XLA reads it once in matrix @ rows^T, but packs it
+    anew in rows @ matrix^T, which takes up to twice as long on a CPU; the barrier keeps XLA from turning it round."""
+    return jax.lax.optimization_barrier(matrix @ rows.T.astype(matrix.dtype)).T.astype(rows.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -45,20 +57,20 @@ def sums_of_kernels(P, points, alpha, soap, zeta):
 
 
 def _sums_forward(P, points, alpha, soap, zeta):
-    X, mean, offset = points
+    X, _, mean, offset = points
     square = (P * P).sum(1, keepdims=True)
     scale = jax.lax.rsqrt(jnp.where(square > 0, square, 1)) if soap.normalise else jnp.ones_like(square)
     p = P * scale
-    k = ((p - mean).astype(X.dtype) @ X.T).astype(P.dtype) + (p @ mean)[:, None] + offset + soap.covariance_sigma0**2
+    k = product(X, p - mean) + (p @ mean)[:, None] + offset + soap.covariance_sigma0**2
     slope = zeta * alpha * power(k, zeta - 1)
     E = (slope * k).sum(1, keepdims=True) / zeta
     return E[:, 0], (P, points, scale, slope, E)
 
 
 def _sums_backward(soap, zeta, kept, g):
-    P, (X, mean, _), scale, slope, E = kept
+    P, (_, XT, mean, _), scale, slope, E = kept
     g, total = g[:, None], slope.sum(1, keepdims=True)
-    out = g * scale * ((slope.astype(X.dtype) @ X).astype(P.dtype) + total * mean)
+    out = g * scale * (product(XT, slope) + total * mean)
     if soap.normalise:  # sum_m slope_m (k_m - sigma0^2), the part along p
         out -= g * scale**2 * (zeta * E - soap.covariance_sigma0**2 * total) * P
     return out, None, None

@@ -119,13 +119,28 @@ def density_coefficients(vec, blocks, channels, soap):
     for width, end, s in zip(blocks, np.cumsum(blocks).tolist(), channels, strict=True):
         if s is not None:
             R, Y = pair_basis(vec[..., end - width:end], soap)
-            for l in orders:
-                raw[l][s] += jnp.einsum("ink,imk->inm", R[l], Y[l])
+            for l, c in enumerate(_sums_over_slots(R, Y)):
+                raw[l][s] += c
     out = []
     for l in orders:  # the transform mixes n only, so it may wait until the sum over neighbours is done
         T = jnp.asarray(radial_transform(soap, l)[0], vec.dtype)
         c = jnp.stack([jnp.broadcast_to(x, (N, len(T), 2 * l + 1)) for x in raw[l]], 1)
         out.append(jnp.einsum("np,isnm->ispm", T, c).reshape(N, S * T.shape[1], 2 * l + 1))
+    return out
+
+
+def _sums_over_slots(R, Y, together=3):
+    """Sums over slots of R_l Y_lm, list over l of (N, k, 2l+1), from lists of (N, k, K) and (N, 2l+1, K).
+
+    Products of a few orders are done together and what mixes them is left out: these products are so small that the
+    time goes into calls, of which there are fewer, more than into arithmetic, of which there is twice as much."""
+    out = []
+    for low in range(0, len(R), together):
+        r, y = R[low:low + together], Y[low:low + together]
+        c, n, m = jnp.einsum("ink,imk->inm", jnp.concatenate(r, 1), jnp.concatenate(y, 1)), 0, 0
+        for a, b in zip(r, y, strict=True):
+            out.append(c[:, n:n + a.shape[1], m:m + b.shape[1]])
+            n, m = n + a.shape[1], m + b.shape[1]
     return out
 
 
