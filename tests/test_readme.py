@@ -78,4 +78,5 @@ def test_energies_and_the_ratio_in_words_are_those_of_the_stored_results():
     more = of_born @ fixed / (fixed @ fixed)
     assert f"with the Born charges of DFT {more:.1f} ± {bar / np.linalg.norm(fixed):.1f} times as much." in told
     assert f"DFT has the pair at {dft:.2f} eV, GAP at {own['GAP']} and ES-GAP at {own['ES-GAP']}" in told
-    assert f"({len(runs['GAP'])} and {len(runs['ES-GAP'])} runs at 800 K: ratio {ratio.median:.2f} ± {ratio.draws.std():.2f})" in told
+    counts = f"{len(runs['GAP'])} and {len(runs['ES-GAP'])} runs at 800 K"
+    assert f"({counts}: ratio {ratio.median:.2f} ± {ratio.draws.std():.2f})" in told

@@ -237,8 +237,8 @@ class QuickSum(SumCalculator):
     """ASE's SumCalculator, but each calculator is asked for what is wanted, once, and what else it has found is added.
 
     ASE's asks each for every property in turn, and each time all arrays of the atoms are compared with the last ones;
-    here those are compared that calculators with `of_geometry` depend on. They share one copy of the atoms, which nobody
-    changes, as their `atoms`; what they can `begin` for it is all begun before the first is waited for.
+    here those are compared that calculators with `of_geometry` depend on. They share one copy of the atoms, which
+    nobody changes, as their `atoms`; what they can `begin` for it is all begun before the first is waited for.
     """
 
     def calculate(self, atoms, properties, system_changes=all_changes):
