@@ -64,7 +64,7 @@ class ElectrostaticBaseline(Calculator):
         self.results = self._system.results(found)
 
     def begin(self):
-        """Begin what `calculate()` will ask for of self.atoms, and return at once: see `QuickSum`.
+        """Begin what `calculate()` will ask for of self.atoms, which must not change until then (`QuickSum`).
 
         It is done in a thread of its own: computations of one thread JAX does one after the other.
         """

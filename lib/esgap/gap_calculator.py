@@ -68,7 +68,7 @@ class GAP(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
 
     def begin(self):
-        """Begin what `calculate()` will ask for of self.atoms: JAX computes on while others do (`QuickSum`)."""
+        """Begin what `calculate()` will ask for of self.atoms, which must not change until then (`QuickSum`)."""
         atoms = self.atoms
         table = self._table(atoms)
         pairs = table.fill(atoms.positions, self._soap_cutoff)
