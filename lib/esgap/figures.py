@@ -174,20 +174,21 @@ def charge_map(fit, ax, marks=None, limits=((-0.2, 1.2), (-3.0, 5.5)), n=121):
 
 
 def energy_paths(profiles, ax):
-    """Energies above the first image: solid by the potential that made the path, dashed by others, DFT as points.
+    """Energies above the first image: solid by the potential that made the path, dashed by others, DFT as points in
+    the colour of that potential.
 
     Bands are one standard error, from committees. profiles: `paths.Profile`s on the images of one path.
     """
     for p in profiles:
-        style = {"color": MODEL_COLOURS.get(p.label, "k"), "marker": MODEL_MARKERS.get(p.label, "D")}
+        colour = MODEL_COLOURS.get(p.label) or MODEL_COLOURS.get(p.path_of, "k")
+        style = {"color": colour, "marker": MODEL_MARKERS.get(p.label, "D")}
         own = p.label == p.path_of
         ax.plot(p.coordinate, p.relative, ls="none", mfc=None if own else "white", **style,
                 label=p.label if own else f"{p.label}, on the path of {p.path_of}")
         if p.label in MODEL_COLOURS:  # other labels, such as DFT, are points
-            ax.plot(*p.curve(), color=style["color"], ls="-" if own else "--")
+            ax.plot(*p.curve(), color=colour, ls="-" if own else "--")
         if p.bars is not None:
-            ax.fill_between(p.coordinate, p.relative - p.bars, p.relative + p.bars, color=style["color"], alpha=0.15,
-                            lw=0)
+            ax.fill_between(p.coordinate, p.relative - p.bars, p.relative + p.bars, color=colour, alpha=0.15, lw=0)
     ax.axhline(0, color="k", lw=1)
     ax.set(xlabel="length along the path (Å)", ylabel="energy (eV)")
     ax.legend()
