@@ -56,20 +56,24 @@ def random_model(frames, n_sparse, seed=0):
     return SparseGAP(tuple(terms), {}, "benchmark")
 
 
-def timed(functions, repeats, burst=5):
+def timed(functions, repeats, burst=0.3, calls=3):
     """{name: call} -> {name: {"wall_ms", "best_ms", "cpu_ms"}}, medians over all calls after a first one of each.
 
-    Interleaved in bursts of calls, since in MD a step follows its like. It matters: in turns of single calls ours took
-    16.7 instead of 9.2 ms at 42 atoms, presumably with cold caches; quippy, which is slower, hardly noticed.
+    Interleaved in bursts of so many seconds, of at least so many calls, since in MD a step follows its like. It
+    matters: in turns of single calls ours took 16.7 instead of 9.2 ms at 42 atoms, presumably with cold caches, and the
+    first six after a burst of quippy's took 9.5 ms, later ones 7.6, at the same CPU time: it takes a while until each
+    thread has a core. quippy, which is slower and keeps to one core, hardly noticed.
     """
     wall, cpu = {k: [] for k in functions}, {k: [] for k in functions}
     for f in functions.values():
         f()
     for _ in range(repeats):
         for name, f in functions.items():
-            for _ in range(burst):
+            begun, done = time.perf_counter(), 0
+            while done < calls or time.perf_counter() - begun < burst:
                 t, c = time.perf_counter(), time.process_time()
                 f()
+                done += 1
                 wall[name].append(time.perf_counter() - t)
                 cpu[name].append(time.process_time() - c)
     return {k: {"wall_ms": 1e3 * float(np.median(wall[k])), "best_ms": 1e3 * min(wall[k]),
@@ -127,7 +131,7 @@ def report(row):
 def kernel_products(model, atoms):
     """The two matrix products of a step with the sparse points, as XLA does them, and their operations."""
     points = [points for points, _ in GAP(model)._params]
-    p = [jnp.ones((int(np.sum(atoms.numbers == t.soap.Z)), x.X.shape[1]))
+    p = [jnp.ones((int(np.sum(atoms.numbers == t.soap.Z)), x.X.shape[1]))  # without l = 0, which takes little
          for t, x in zip(model.terms, points, strict=True)]
     f = jax.jit(lambda p, points: [product(x.XT, product(x.X, q)**3) for q, x in zip(p, points, strict=True)])
     return lambda: jax.block_until_ready(f(p, points)), sum(4 * len(q) * x.X.size

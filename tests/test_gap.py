@@ -12,7 +12,7 @@ from ase.md.verlet import VelocityVerlet
 from esgap import gap as core
 from esgap.gap import SparseGAP, Term, descriptors
 from esgap.gap_calculator import GAP
-from esgap.soap import Soap, reduced_points
+from esgap.soap import Soap
 from esgap.structures import crystal
 from gap_cases import gap_fit_model, quippy_results, random_cell, strained, training_frames
 
@@ -166,6 +166,21 @@ def test_chunks_do_not_change_the_result(calc):
     assert np.allclose(whole["stress"], parts["stress"], atol=1e-12)
 
 
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_threads_do_not_change_the_result(calc, threads):
+    """24 atoms in 4 chunks of 7 rows or less: 2 threads have 2 each, 3 have to be given 6, 5 find no more than 4."""
+    atoms = random_cell(seed=7).repeat((2, 1, 1))
+    one, several = (GAP(calc.model, chunk_rows=7, threads=n) for n in (1, threads))
+    for _ in range(3):  # the first compiles, before there are threads
+        atoms.rattle(0.02, rng=np.random.default_rng(0))
+        expected, found = results(one, atoms), results(several, atoms)
+        for name in ("energy", "energies", "forces", "stress"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-12, atol=1e-12)
+    layout = several._layout
+    assert len(layout.shares) == min(threads, 4)
+    assert sorted(k for s in layout.shares for k in range(len(layout.order))[s]) == list(range(len(layout.order)))
+
+
 def test_table_grows_when_it_overflows(calc):
     """Compression brings more neighbours into the cutoff than the padded table has slots for."""
     atoms, grown = random_cell(seed=8), GAP(calc.model)
@@ -292,19 +307,6 @@ def test_truncated_model_still_conserves_energy(many_functions):
         assert abs(-(ends[0] - ends[1]) / (2 * h) - forces[i, x]) < 1e-6 * np.abs(forces).max()
 
 
-def test_mean_of_points_takes_rounding_away(many_functions):
-    """Single precision loses less than products of the points themselves would, by as much as those are longer."""
-    calc = GAP(many_functions, dtype=np.float32, radial_tolerance=0.0)
-    points, t = calc._params[0][0], calc._terms[0]
-    p = t.X[::3] / np.linalg.norm(t.X[::3], axis=1, keepdims=True)
-    P = reduced_points(p, t.soap)
-    exact = P @ reduced_points(t.X, t.soap).T
-    plain = (P.astype(np.float32) @ reduced_points(t.X, t.soap).astype(np.float32).T).astype(float)
-    less = ((P - points.mean).astype(np.float32) @ np.asarray(points.X).T).astype(float)
-    less += (P @ points.mean)[:, None] + np.asarray(points.offset)
-    assert np.sqrt(np.mean((less - exact)**2)) < 0.5 * np.sqrt(np.mean((plain - exact)**2))
-
-
 def test_single_precision(calc):
     atoms = random_cell(seed=4)
     double, single = results(calc, atoms), results(GAP(calc.model, dtype=np.float32), atoms)
@@ -341,6 +343,8 @@ def test_errors(calc):
         GAP(calc.model, dtype=np.float16)
     with pytest.raises(ValueError, match=r"radial_tolerance is 2.0; it must lie between 0 .* and 0.1"):
         GAP(calc.model, radial_tolerance=2.0)
+    with pytest.raises(ValueError, match="threads is 0; give 1 or more, or None"):
+        GAP(calc.model, threads=0)
 
 
 def test_prints_itself(calc):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from .kernel_sums import sums_of_kernels
+from .kernel_sums import first_order, sums_of_kernels
 from .neighbours import neighbour_pairs
 from .soap import (
     Soap,
@@ -91,13 +91,18 @@ class Layout:
 
     Atoms are dealt into equal chunks with the same number of rows of every element, sorted by element: the rows of a
     centre element are a slice, one chunk is compiled, and its intermediates stay in the cache. Filler rows have
-    weight 0. order, weight: (chunks, rows), the atom and the weight of every row.
+    weight 0. order, weight: (chunks, rows), the atom and the weight of every row. shares: slices of the chunks, equally
+    many in each, for as many threads as are wanted and have a chunk to do.
     """
 
-    def __init__(self, terms, numbers, chunk_rows=96):
+    def __init__(self, terms, numbers, chunk_rows=96, threads=1):
         numbers = np.asarray(numbers)
         self.elements, counts = np.unique(numbers, return_counts=True)
         chunks = -(-len(numbers) // chunk_rows)
+        n_shares = min(threads, chunks)
+        share = -(-chunks // n_shares)
+        chunks = share * n_shares
+        self.shares = [slice(k, k + share) for k in range(0, chunks, share)]
         per = -(-counts // chunks)  # rows of each element in a chunk
         order, weight = [], []
         for Z, count, n in zip(self.elements, counts, per, strict=True):
@@ -181,12 +186,15 @@ def _coefficients(vec, blocks, layout):
 
 def _row_energies(vec, params, blocks, layout):
     """One chunk: energies (rows,) in eV without e0."""
-    P = {soap: unnormalised_spectrum(C) for soap, C in _coefficients(vec, blocks, layout).items()}
+    C = _coefficients(vec, blocks, layout)
+    P = {soap: unnormalised_spectrum(c, 1) for soap, c in C.items()}
     E = jnp.zeros(vec.shape[1], vec.dtype)
     for (points, alpha), (soap, zeta) in zip(params, layout.terms, strict=True):
         rows = layout.rows(soap)
         if rows.start < rows.stop:
-            E = E.at[rows].add(sums_of_kernels(P[soap.of_any_centre()][rows], points, alpha, soap, zeta))
+            any_centre = soap.of_any_centre()
+            first = first_order(C[any_centre][0][rows, :, 0], points)
+            E = E.at[rows].add(sums_of_kernels(*first, P[any_centre][rows], points, alpha, soap, zeta))
     return E
 
 

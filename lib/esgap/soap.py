@@ -205,9 +205,13 @@ def _packed_gram_backward(c, g):
 _packed_gram.defvjp(_packed_gram_forward, _packed_gram_backward)
 
 
-def unnormalised_spectrum(C):
-    """Coefficients, list over l of (N, Q, 2l+1) -> P (N, D) in our order (l, a, b); full or reduced coefficients."""
-    return jnp.concatenate([_packed_gram(c) * (1 / np.sqrt(2 * l + 1)) for l, c in enumerate(C)], -1)
+def unnormalised_spectrum(C, lowest=0):
+    """Coefficients, list over l of (N, Q, 2l+1) -> P (N, D) in our order (l, a, b); full or reduced coefficients.
+
+    lowest: orders below it are left out of P."""
+    if lowest >= len(C):
+        return jnp.zeros((len(C[0]), 0), C[0].dtype)
+    return jnp.concatenate([_packed_gram(C[l]) * (1 / np.sqrt(2 * l + 1)) for l in range(lowest, len(C))], -1)
 
 
 def power_spectrum(C, soap):
@@ -241,6 +245,18 @@ def reduced_points(X, soap):
         index, weight, _ = _triangle(len(U))
         out.append((U @ B @ U.T).reshape(len(B), -1)[:, index] * (weight * np.sqrt(2 * l + 1)))
     return np.concatenate(out, 1)
+
+
+def squares_of_first_order(X, soap):
+    """Points X (M, D) -> x (r, M, Q'), sign (r, M): their part of l = 0 as sum_r sign_r x_r x_r^T in the reduced basis.
+
+    r = 1 if the points are environments, for which it is c c^T; other vectors take up to Q'."""
+    U = np.kron(np.eye(len(soap.species_Z)), radial_transform(soap, 0)[1])
+    w, v = np.linalg.eigh(U @ square_points(X, soap)[0] @ U.T)
+    order = np.argsort(-abs(w), axis=1)
+    w, v = np.take_along_axis(w, order, 1).T, np.take_along_axis(v, order[:, None], 2).transpose(2, 0, 1)
+    rank = max(1, np.count_nonzero((abs(w) > 1e-14 * abs(w).max(initial=0)).any(1)))  # beyond it is rounding
+    return v[:rank] * np.sqrt(abs(w[:rank]))[..., None], np.sign(w[:rank])
 
 
 def point_coefficients(X, soap):
