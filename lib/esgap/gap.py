@@ -98,7 +98,7 @@ class Layout:
     def __init__(self, terms, numbers, chunk_rows=96, threads=1):
         numbers = np.asarray(numbers)
         self.elements, counts = np.unique(numbers, return_counts=True)
-        chunks = -(-len(numbers) // chunk_rows)
+        chunks = max(1, -(-len(numbers) // chunk_rows))
         n_shares = min(threads, chunks)
         share = -(-chunks // n_shares)
         chunks = share * n_shares

@@ -31,17 +31,17 @@ def _pool():
     return ThreadPoolExecutor(_usable_cores(), "esgap-gap")
 
 
-def _begun(in_thread, *args):
-    """Begin `energies_and_gradient` -> function that waits for its results. JAX does the computations of one thread in
-    turn, and each by itself keeps more than one core busy in its larger products only."""
+def _start(in_thread, *args):
+    """Start `energies_and_gradient` -> function that waits for its results. JAX does the computations of one thread in
+    turn, and in each only the larger products keep more than one core busy."""
     if in_thread:
-        return _pool().submit(_arrays, *args).result
+        return _pool().submit(lambda: _arrays(energies_and_gradient(*args))).result
     found = energies_and_gradient(*args)
-    return lambda: [np.asarray(x, float) for x in found]
+    return lambda: _arrays(found)
 
 
-def _arrays(*args):
-    return [np.asarray(x, float) for x in energies_and_gradient(*args)]
+def _arrays(found):
+    return [np.asarray(x, float) for x in found]
 
 
 class GAP(Calculator):
@@ -51,8 +51,8 @@ class GAP(Calculator):
     of the largest are left out; products hold its square, so that the default of 3e-7 changes forces by 1e-12 of the
     largest or so. dtype=np.float32 does the products with the sparse points in single precision, with a
     radial_tolerance of 1e-4 by default: for long MD; appendix A1 measures what that costs in accuracy. More than
-    chunk_rows atoms are dealt out to `threads` (None: one for each core this process may use; 1 on an accelerator).
-    Results do not depend on earlier calls.
+    chunk_rows atoms are dealt out to `threads` (None: one for each core this process may use; 1 on an accelerator),
+    whose number may change rounding and nothing else. Results do not depend on earlier calls.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
@@ -109,7 +109,7 @@ class GAP(Calculator):
         vec, weight, shares = padded_vectors(*pairs[2:], table), table.layout.weight, table.layout.shares
         in_threads = len(shares) > 1 and self._compiled == table.blocks  # or every thread would compile
         self._begun = atoms, table, pairs, [
-            _begun(in_threads, vec[s], weight[s], self._params, table.blocks, table.layout) for s in shares]
+            _start(in_threads, vec[s], weight[s], self._params, table.blocks, table.layout) for s in shares]
         self._compiled = table.blocks
 
     def variance(self, atoms, regularisation=1e-3):
