@@ -135,6 +135,14 @@ def test_dft_labels_join_in_and_decide(folder, monkeypatch):
     low = replace(found.hops[0].profiles["DFT", "GAP"], energies=np.array([0, 0.1, 0.2, 0.3, 0.2, 0.2, 0.27]))
     first = replace(found.hops[0], profiles={**found.hops[0].profiles, ("DFT", "GAP"): low})
     assert "the way back is 0.030 eV (hop-0, path of GAP), less" in hop_summary.dft_text(replace(found, hops=(first,)))
+    assert hop_summary.one_way_text(found) == "There is no such hop."
+    fall = {"DFT": 0.30, "GAP": 0.25, "ES-GAP": 0.35}
+    down = replace(found.hops[1], profiles={key: replace(p, energies=fall[key[0]] * np.linspace(1, 0, 7))
+                                            for key, p in found.hops[1].profiles.items()})
+    assert hop_summary.one_way_text(replace(found, hops=(found.hops[0], down))) == (
+        "These are hop-1. With DFT the highest image is an end, too, on 2 of 2 of their paths. What the end lies above "
+        "the start differs from DFT by +50 meV (1 hop, error unknown) with GAP and -50 meV (1 hop, error unknown) with "
+        "ES-GAP.")
     monkeypatch.setattr(found_mobility, "_paths", lambda: found)
     order = found_mobility.barrier_order()
     assert order.claim == claim("barrier-order")

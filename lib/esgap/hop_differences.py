@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, t
 
-from .hop_pairs import both_paths, comparisons, drawn, over_saddle
+from .hop_pairs import both_paths, comparisons, drawn, one_way, over_saddle
 from .models import LABELS
 
 OTHER = dict(zip(LABELS.values(), reversed(LABELS.values()), strict=True))
@@ -88,4 +88,15 @@ def of_dft(found, model):
             own = h.profiles[model, model]
             draws = None if own.draws is None else -own.draws[:, 0]
             out.setdefault(h.name, []).append((dft.forward - own.forward, draws))
+    return mean_over_hops(out)
+
+
+def of_ends(found, model):
+    """A model less DFT on its own paths of `hop_pairs.one_way`: what the end lies above the start."""
+    out = {}
+    for h in one_way(found):
+        if dft := h.profiles.get(("DFT", model)):
+            own = h.profiles[model, model]
+            draws = None if own.draws is None else own.draws[:, 0] - own.draws[:, 1]  # forward less reverse barrier
+            out[h.name] = [(own.relative[-1] - dft.relative[-1], draws)]
     return mean_over_hops(out)

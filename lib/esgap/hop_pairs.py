@@ -99,6 +99,12 @@ def both_paths(found):
     return tuple(sorted(filter(_both, found.hops), key=_lowest))
 
 
+def one_way(found):
+    """Hops of which both models have a path between the ends of MD, but at least one has its highest point at an end:
+    from there nothing holds the ion back -> tuple of `hop_paths.HopPaths`."""
+    return tuple(h for h in found.hops if set(h.images) == set(LABELS.values()) and not _both(h))
+
+
 def _both(hop):
     return set(hop.images) == set(LABELS.values()) and all(over_saddle(hop.profiles[m, m]) for m in hop.images)
 

@@ -3,7 +3,7 @@ import numpy as np
 
 from . import hop_differences
 from .hop_choice import THROUGH, along
-from .hop_pairs import SAME, agreement, both_paths, comparisons, leading, over_saddle, traversals
+from .hop_pairs import SAME, agreement, both_paths, comparisons, leading, one_way, over_saddle, traversals
 from .models import LABELS
 from .paths import DEEP
 from .store import data_path
@@ -169,6 +169,22 @@ def dft_text(found):
     return (f"With DFT the way back is {' and '.join(shallow)}, less than {1e3 * SHALLOW:.0f} meV: there the end, a "
             "minimum of the model, is hardly one of DFT. Reverse barriers of DFT are not compared, nor any barrier on "
             "a path whose highest image with DFT is an end.")
+
+
+def one_way_text(found):
+    """Markdown: whether DFT, too, has no saddle point on the paths of `hop_pairs.one_way`, and how far the energies of
+    their ends are from its."""
+    hops = one_way(found)
+    if not hops:
+        return "There is no such hop."
+    names, dft = ", ".join(h.title for h in hops), [h.profiles[key] for h in hops for key in h.profiles
+                                                    if key[0] == "DFT"]
+    if not dft:
+        return f"These are {names}. DFT on the images has not been computed yet."
+    same = sum(not over_saddle(p) for p in dft)
+    text = " and ".join(f"{d} with {m}" for m in LABELS.values() if (d := hop_differences.of_ends(found, m)))
+    return (f"These are {names}. With DFT the highest image is an end, too, on {same} of {len(dft)} of their paths. "
+            f"What the end lies above the start differs from DFT by {text}.")
 
 
 def through_text(found):
