@@ -53,8 +53,10 @@ def barrier_table(hops):
     for h in hops:
         for (label, path_of), p in sorted(h.profiles.items(), key=lambda item: item[0][::-1]):
             end_error = np.nan if p.bars is None else p.bars[-1]
+            errors = [np.nan if highest else error for highest, error in (  # no barrier, no error of it
+                (p.highest == 0, p.forward_error), (p.highest == len(p.energies) - 1, p.error("reverse")))]
             forward, reverse, end = (_with_error(*x) for x in (
-                (p.forward, p.forward_error), (p.reverse, p.error("reverse")), (p.relative[-1], end_error)))
+                (p.forward, errors[0]), (p.reverse, errors[1]), (p.relative[-1], end_error)))
             forward += "" if over_saddle(p) else ", highest at an end"
             rows.append(f"| {h.title} | {path_of} | {p.coordinate[-1]:.1f} | {label} | {forward} | {reverse} | {end} |")
     return "\n".join(rows)
