@@ -164,9 +164,10 @@ def test_one_function_gives_every_derivative():
     calc = ElectrostaticBaseline(CHARGES, ZETA, accuracy=1e-10)
     calc.calculate(atoms)
     system, order = calc._system, calc._system.order
+    neighbours = system.slots, system.widths, system.radial
 
     def energy(positions, strain, charges):
-        return ewald.energy(positions, atoms.cell.array, charges, system.blocks, system.counts, system.splitting,
+        return ewald.energy(positions, atoms.cell.array, charges, neighbours, system.counts, system.splitting,
                             system.screening, strain)
 
     value, (g, s, v) = jax.jit(jax.value_and_grad(energy, argnums=(0, 1, 2)))(

@@ -141,9 +141,9 @@ class _ChargedSystem:
         pairs, rebuilt = self.neighbours.update(sorted_positions, cell, (True, True, True))
         if rebuilt:  # as it is whenever the cell changes
             slots, self.widths = realspace.into_slots(pairs, cell, self.species, self.widths)
-            self.blocks = list(zip(jax.device_put(slots), self.radial, strict=True))
-        flat = _value_and_gradients(sorted_positions, self.inverse, *self.constants, self.blocks, self.kernel,
-                                    counts=self.counts, box=self.box)
+            self.slots = jax.device_put(slots)
+        flat = _value_and_gradients(sorted_positions, self.inverse, *self.constants, self.slots, self.radial,
+                                    self.kernel, widths=self.widths, counts=self.counts, box=self.box)
         return _Sum(positions, cell, np.asarray(flat))
 
     def results(self, found):
@@ -164,7 +164,8 @@ class _ChargedSystem:
         self.box = ewald.index_box(cell, self.splitting.k_cut)
         self.kernel = jax.device_put(ewald.reciprocal_kernel(cell, self.splitting.alpha, self.splitting.k_cut,
                                                              self.screening, self.box))
-        self.inverse, self.volume, self.kernel_cell = np.linalg.inv(cell), abs(np.linalg.det(cell)), cell.copy()
+        self.inverse, self.volume = jax.device_put(np.linalg.inv(cell)), abs(np.linalg.det(cell))
+        self.kernel_cell = cell.copy()
 
     def _name_coinciding(self, positions, cell):
         pairs = neighbour_pairs(positions, cell, (True, True, True), 1.0)  # shorter cutoffs make bins by the million
@@ -174,11 +175,11 @@ class _ChargedSystem:
         raise ValueError(f"atoms {i} and {j} are {r[k]:.2g} A apart: remove one of them")
 
 
-@partial(jax.jit, static_argnames=("counts", "box"))
-def _value_and_gradients(positions, inverse, charges, own, blocks, kernel, counts, box):
+@partial(jax.jit, static_argnames=("widths", "counts", "box"))
+def _value_and_gradients(positions, inverse, charges, own, slots, radial, kernel, widths, counts, box):
     """All of `ewald.energy_and_derivatives` in one array: energy, nearest, strain (9), positions (3 n), charges (n)."""
     energy, by_positions, by_charges, by_strain, nearest = ewald.energy_and_derivatives(
-        positions.T, inverse, charges, own, blocks, kernel, counts, box)
+        positions.T, inverse, charges, own, (slots, widths, radial), kernel, counts, box)
     return jnp.concatenate([jnp.stack([energy, nearest]), by_strain.ravel(), by_positions.ravel(), by_charges])
 
 

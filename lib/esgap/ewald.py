@@ -12,16 +12,15 @@ Units: A, e, eV, 1/A. 1/r: P. P. Ewald, Ann. Phys. 369, 253 (1921); Y: G. Salin,
 Atoms are sorted by species, `counts` of each, and arrays have atoms as their last axis: positions are (3, n).
 """
 from dataclasses import dataclass
-from functools import partial
+from math import factorial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.units import Bohr, Hartree
 from scipy.special import erfc
 
-from .realspace import SQRT_PI, neighbour_sums
+from .realspace import SQRT_PI, neighbour_sums, potentials
 from .slater import screening_range
 
 COULOMB = Hartree * Bohr  # e^2 / (4 pi eps0) = 14.3996 eV A
@@ -63,7 +62,7 @@ class Kernel(NamedTuple):
 
     values: np.ndarray  # (s, s, x, n_k) 1/A
     slope: np.ndarray  # (s, s, x, n_k) A, dvalues/dk^2 for the strain derivative
-    vectors: np.ndarray  # (x, n_k, 3) 1/A
+    products: np.ndarray  # (6, x, n_k) 1/A^2, of the components of k: xx yy zz yz xz xy
 
 
 def reciprocal_kernel(cell, alpha, k_cut, screening, box, xp=np):
@@ -85,7 +84,9 @@ def reciprocal_kernel(cell, alpha, k_cut, screening, box, xp=np):
     values, slope = (_damped(k2, beta, n, xp) - _screening_transform(k2, beta, screening, n, xp) for n in (0, 1))
     # the background that neutralises the Gaussians, and the screening, which is short-ranged
     zero = -beta - _screening_transform(np.zeros((1, 1)), beta, screening, 0, xp)
-    return Kernel(prefactor * values + 2 * np.pi / abs(xp.linalg.det(cell)) * origin * zero, prefactor * slope, vectors)
+    x, y, z = xp.moveaxis(vectors, -1, 0)
+    return Kernel(prefactor * values + 2 * np.pi / abs(xp.linalg.det(cell)) * origin * zero, prefactor * slope,
+                  xp.stack([x * x, y * y, z * z, y * z, x * z, x * y]))
 
 
 def _damped(u, beta, order, xp):
@@ -107,54 +108,99 @@ def _screening_transform(k2, beta, screening, order, xp):
 
 
 # ---- reciprocal space: structure factors -----------------------------------------------------------------------
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
+_COSINE = [(2 * np.pi) ** n * (-1) ** (n // 2) / factorial(n) for n in range(0, 27, 2)]
+
+
+def cos_turns(u):
+    """cos(2 pi u), to 3e-15, by its series: XLA vectorises that on a CPU, but not its own cosine (7 times slower)."""
+    x = u - jnp.round(u)
+    x2, value = x * x, _COSINE[-1]
+    for c in _COSINE[-2::-1]:
+        value = c + x2 * value
+    return value
+
+
+def _indices(box):
+    """Reciprocal lattice indices (h, k) (2, n_xy) and l (n_l,), of which all pairs make the wave vectors."""
+    H, K, L = box
+    return np.stack([x.ravel() for x in np.meshgrid(np.arange(H + 1), np.arange(-K, K + 1), indexing="ij")]), \
+        np.arange(L + 1)
+
+
 def _plane_waves(fractional, box):
-    """cos and sin of 2 pi n.x, (n_indices, n_atoms) each: n_1 = 0..box[0] and, in 2-D, n_2 = -box[1]..box[1].
+    """cos and sin (c, ., n) of 2 pi (h x + k y), (2, n_xy, n), and of 2 pi l z, (2, n_l, n); fractional (3, n).
 
-    fractional (1 or 2, n_atoms).
+    All at once: a product of the two for each wave vector and atom is left to matrix products.
     """
-    angles = (2 * jnp.pi * np.arange(n + 1)[:, None] * x for x, n in zip(fractional, box, strict=True))
-    (cx, sx), *second = ((jnp.cos(angle), jnp.sin(angle)) for angle in angles)
-    if not second:
-        return cx, sx
-    cy, sy = second[0]
-    cy, sy = jnp.concatenate([cy[:0:-1], cy]), jnp.concatenate([-sy[:0:-1], sy])  # even and odd continuation
-    cx, sx = cx[:, None], sx[:, None]
-    return (cx * cy - sx * sy).reshape(-1, cx.shape[-1]), (cx * sy + sx * cy).reshape(-1, cx.shape[-1])
+    (h, k), l = _indices(box)
+    rows = np.zeros((2, len(h) + len(l), 3))
+    rows[:, :len(h), 0], rows[:, :len(h), 1], rows[:, len(h):, 2] = h, k, l
+    waves = cos_turns(rows.reshape(-1, 3) @ fractional - np.repeat([0.0, 0.25], len(rows[0]))[:, None])
+    waves = waves.reshape(2, len(rows[0]), -1)
+    return waves[:, :len(h)], waves[:, len(h):]
 
 
-@_plane_waves.defjvp
-def _plane_waves_jvp(box, primals, tangents):  # shorter than what would follow from the products
-    cos, sin = _plane_waves(*primals, box)
-    ranges = [np.arange(box[0] + 1), *(np.arange(-n, n + 1) for n in box[1:])]
-    index = np.stack([i.ravel() for i in np.meshgrid(*ranges, indexing="ij")], -1)
-    angle = 2 * jnp.pi * index @ tangents[0]
-    return (cos, sin), (-sin * angle, cos * angle)
+def _structure_factors(xy, z, charges, counts):
+    """Re and Im of S_s = sum_{i of s} q_i exp(i k.r_i): (s, c, x, n_k), x and n_k as in `Kernel`.
 
-
-def _structure_factors(fractional, charges, counts, box):
-    """Re and Im of S_s = sum_{i of s} q_i exp(i k.r_i): (s, 2, x, n_k), x and n_k as in `Kernel`.
-
-    The sum over atoms is a matrix product of (hk, atoms) with (atoms, l), not a sine for each atom and wave vector.
+    A matrix product of (hk, atoms) with (atoms, l and species), from which the second factor comes back, too.
     """
-    factors, ends = [], np.cumsum(counts)
-    for a in (slice(e - n, e) for n, e in zip(counts, ends, strict=True)):
-        cos_xy, sin_xy = _plane_waves(fractional[:2, a], box[:2])
-        z = jnp.concatenate(_plane_waves(fractional[2:, a], box[2:])) * charges[a]
-        (cc, cs), (sc, ss) = (jnp.split(xy @ z.T, 2, axis=1) for xy in (cos_xy, sin_xy))
-        factors.append(jnp.stack([cc - ss, cc + ss, sc + cs, sc - cs]).reshape(2, 2, -1))
-    return jnp.stack(factors)
+    of_species = np.repeat(np.eye(len(counts)), counts, axis=1) * charges  # (s, n)
+    z = (of_species[:, None, None] * z).reshape(-1, len(charges))
+    cc, cs, sc, ss = ((xy.reshape(-1, len(charges)) @ z.T)
+                      .reshape(2, xy.shape[1], len(counts), 2, -1).transpose(0, 3, 2, 1, 4)
+                      .reshape(4, len(counts), -1))
+    return jnp.stack([cc - ss, cc + ss, sc + cs, sc - cs], 1).reshape(len(counts), 2, 2, -1), z
 
 
-def reciprocal_space_energy(fractional, charges, kernel, counts, box):
-    """Reciprocal-space part in e^2/A and the structure factors; fractional (3, n), charges (n,) in e."""
-    S = _structure_factors(fractional, charges, counts, box)
-    return _quadratic_form(kernel.values, S).sum(), S
+def _by_products(by_S, n_xy):
+    """A derivative by S as one by the products of which `_structure_factors` makes S: (c n_xy, s c n_l)."""
+    (re, re_), (im, im_) = by_S.reshape(len(by_S), 2, 2, n_xy, -1).transpose(1, 2, 0, 3, 4)  # + and -
+    by_waves = jnp.stack([re + re_, im - im_, im + im_, re_ - re]).reshape(2, 2, *re.shape)
+    return by_waves.transpose(0, 3, 2, 1, 4).reshape(2 * n_xy, -1)
+
+
+def _applied(kernel, S):
+    """sum_b kernel_ab S_b: (s, c, x, n_k)."""
+    return sum(kernel[:, b, None] * S[b] for b in range(len(S)))
 
 
 def _quadratic_form(kernel, S):
     """sum_ab kernel_ab Re(S_a S_b*) of each wave vector: (x, n_k)."""
     return sum((S[a] * sum(kernel[a, b] * S[b] for b in range(len(S)))).sum(0) for a in range(len(S)))
+
+
+def reciprocal_space_energy(fractional, charges, kernel, counts, box):
+    """Reciprocal-space part in e^2/A: the definition; fractional (3, n), charges (n,) in e."""
+    S, _ = _structure_factors(*_plane_waves(fractional, box), charges, counts)
+    return _quadratic_form(kernel.values, S).sum()
+
+
+class Smooth(NamedTuple):
+    """Reciprocal-space part of the sum."""
+
+    gradient: jnp.ndarray  # (3, n) of the energy by fractional coordinates, e^2/A
+    potential: jnp.ndarray  # (n,) e/A; the energy is half its product with the charges
+    S: jnp.ndarray  # structure factors
+
+
+def reciprocal_space(fractional, charges, kernel, counts, box):
+    """`Smooth`; derivatives of `reciprocal_space_energy` stated by hand, by products as large as those of S."""
+    xy, z = _plane_waves(fractional, box)
+    n_xy, n_l, n = xy.shape[1], z.shape[1], len(charges)
+    S, z_of_species = _structure_factors(xy, z, charges, counts)
+    by_products = _by_products(2 * _applied(kernel.values, S), n_xy)
+    by_cos, by_sin = (by_products @ z_of_species).reshape(2, n_xy, n)
+    of_species = np.repeat(np.eye(len(counts)), counts, axis=1)
+    by_z = (by_products.T @ xy.reshape(-1, n)).reshape(len(counts), 2, n_l, n)
+    by_z_cos, by_z_sin = sum(of_species[a] * by_z[a] for a in range(len(counts)))
+    turned = jnp.concatenate([xy[0] * by_sin - xy[1] * by_cos, charges * (z[0] * by_z_sin - z[1] * by_z_cos),
+                              z[0] * by_z_cos + z[1] * by_z_sin])
+    (h, k), l = _indices(box)
+    total = np.zeros((4, len(turned)))
+    total[0, :n_xy], total[1, :n_xy], total[2, n_xy:n_xy + n_l], total[3, n_xy + n_l:] = h, k, l, 1 / (2 * np.pi)
+    *gradient, potential = 2 * np.pi * total @ turned
+    return Smooth(jnp.stack(gradient), potential, S)
 
 
 def self_potential(alpha, screening):
@@ -167,37 +213,38 @@ def self_potential(alpha, screening):
 
 
 # ---- the whole -------------------------------------------------------------------------------------------------
-def energy(positions, cell, charges, blocks, counts, splitting, screening, strain=None):
+def energy(positions, cell, charges, neighbours, counts, splitting, screening, strain=None):
     """Coulomb energy in eV: the definition, differentiable in positions, charges and strain.
 
-    positions (3, n) and cell (3, 3) in A; charges (n,) in e; blocks: neighbours of each species (`realspace`);
-    strain (3, 3): r -> (1 + strain) r.
+    positions (3, n) and cell (3, 3) in A; charges (n,) in e; neighbours: slots, widths and radial functions as
+    `realspace.neighbour_sums` takes them; strain (3, 3): r -> (1 + strain) r.
     """
     deform = jnp.eye(3) if strain is None else jnp.eye(3) + strain
     box = index_box(cell, splitting.k_cut)
     kernel = reciprocal_kernel(cell @ deform.T, splitting.alpha, splitting.k_cut, screening, box, jnp)
-    moved = [(slots._replace(shift=jnp.einsum("ab,bmn->amn", deform, slots.shift)), radial) for slots, radial in blocks]
-    pairs = neighbour_sums(deform @ positions, charges, moved).potential
+    slots, *blocks = neighbours
+    moved = slots._replace(shift=jnp.einsum("ab,bmn->amn", deform, slots.shift))
+    pairs = potentials(deform @ positions, charges, moved, *blocks)
     own = np.repeat(self_potential(splitting.alpha, screening), counts) * charges
-    smooth, _ = reciprocal_space_energy(jnp.linalg.inv(cell).T @ positions, charges, kernel, counts, box)
+    smooth = reciprocal_space_energy(jnp.linalg.inv(cell).T @ positions, charges, kernel, counts, box)
     return COULOMB * (0.5 * charges @ (pairs + own) + smooth)
 
 
-def energy_and_derivatives(positions, inverse, charges, own, blocks, kernel, counts, box):
+def energy_and_derivatives(positions, inverse, charges, own, neighbours, kernel, counts, box):
     """Energy; its derivatives by positions (3, n), charges (n,) and strain (3, 3), in eV, A, e; shortest r^2.
 
     The same as `energy` and its gradients, without the scatter over atoms that reverse mode makes of a gather: pairs
     are listed in both directions, and each atom sums its own. The kernel is computed once while the cell stays.
     inverse (3, 3) of the cell in 1/A; own (n,): `self_potential` of every atom.
     """
-    pairs = neighbour_sums(positions, charges, blocks)
-    (smooth, S), (g_fractional, smooth_potential) = jax.value_and_grad(
-        reciprocal_space_energy, argnums=(0, 1), has_aux=True)(inverse.T @ positions, charges, kernel, counts, box)
-    short = pairs.potential + own * charges
-    xx, yy, zz, yz, xz, xy = 0.5 * pairs.virial @ charges
+    pairs = neighbour_sums(positions, charges, *neighbours)
+    smooth = reciprocal_space(inverse.T @ positions, charges, kernel, counts, box)
+    short, smooth_energy = pairs.potential + own * charges, 0.5 * charges @ smooth.potential
     # k^2 changes by -2 k_a k_b under strain, 1/V by -delta_ab
-    by_k2 = jnp.einsum("xn,xna,xnb->ab", _quadratic_form(kernel.slope, S), kernel.vectors, kernel.vectors)
-    strain = jnp.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) - 2 * by_k2 - smooth * jnp.eye(3)
-    gradient = inverse @ g_fractional - charges * pairs.gradient
-    return (COULOMB * (0.5 * charges @ short + smooth), COULOMB * gradient, COULOMB * (short + smooth_potential),
-            COULOMB * strain, pairs.nearest)
+    by_k2 = _quadratic_form(kernel.slope, smooth.S)
+    xx, yy, zz, yz, xz, xy = (0.5 * pairs.virial @ charges - 2 * kernel.products.reshape(6, -1) @ by_k2.ravel()
+                              - smooth_energy * np.array([1, 1, 1, 0, 0, 0]))
+    strain = jnp.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    gradient = inverse @ smooth.gradient - charges * pairs.gradient
+    return (COULOMB * (0.5 * charges @ short + smooth_energy), COULOMB * gradient,
+            COULOMB * (short + smooth.potential), COULOMB * strain, pairs.nearest)

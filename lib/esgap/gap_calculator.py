@@ -18,6 +18,13 @@ from .neighbours import SkinList, sums_over_pairs
 from .two_body import PairSums
 
 TOLERANCES = {"float64": 3e-7, "float32": 1e-4}  # radial_tolerance by dtype
+ROWS = {"cpu": 96}  # of a chunk of the program, by platform: those of a CPU fit its cache
+MANY = 20000  # rows, elsewhere
+
+
+def usual_rows():
+    """Rows of a chunk of the program on the platform in use."""
+    return ROWS.get(jax.default_backend(), MANY)
 
 
 def _usable_cores():
@@ -51,17 +58,17 @@ class GAP(Calculator):
     of the largest are left out; products hold its square, so that the default of 3e-7 changes forces by 1e-12 of the
     largest or so. dtype=np.float32 does the products with the sparse points in single precision, with a
     radial_tolerance of 1e-4 by default: for long MD; appendix A1 measures what that costs in accuracy. More than
-    chunk_rows atoms are dealt out to `threads` (None: one for each core this process may use; 1 on an accelerator),
-    whose number may change rounding and nothing else. Results do not depend on earlier calls.
+    chunk_rows atoms (None: `usual_rows`) are dealt out to `threads` (None: one for each core this process may use; 1 on
+    an accelerator), whose number may change rounding and nothing else. Results do not depend on earlier calls.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012
     of_geometry = True  # as `calculators.QuickSum` asks
 
-    def __init__(self, model, skin=0.5, dtype=np.float64, chunk_rows=96, radial_tolerance=None, threads=None,
+    def __init__(self, model, skin=0.5, dtype=np.float64, chunk_rows=None, radial_tolerance=None, threads=None,
                  **kwargs):
         super().__init__(**kwargs)
-        self.model, self.dtype, self.chunk_rows = model, np.dtype(dtype), chunk_rows
+        self.model, self.dtype, self.chunk_rows = model, np.dtype(dtype), chunk_rows or usual_rows()
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype is {self.dtype}; use numpy.float64 or numpy.float32")
         self.threads = _usable_cores() if threads is None else threads

@@ -4,7 +4,8 @@ r J_real(r) = p(r) - sum_m exp(-g_m r) (c_m0 + c_m1 r + c_m2 r^2 + c_m3 r^3),
     p(r) = erfc(a r) - r sum_{shared terms} D S(g, r).
 p varies no faster than the Gaussians, so on [0, r_cut] a polynomial of degree 20 to 40 is p to 1e-13, at a tenth of the
 cost of its erfc; the sharper terms, which are not shared with reciprocal space, stay exponentials.
-Neighbours lie in slots (slots, n), one column for each atom, so that sums over neighbours are sums over slots.
+Neighbours lie in slots (slots, n), one column for each atom, in blocks of one neighbour species each, so that sums over
+neighbours are sums over slots.
 Units: A, e, 1/A.
 """
 from typing import NamedTuple
@@ -55,7 +56,7 @@ class Radial(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """Neighbours of one species: atom numbers j (slots, n) and image shifts (3, slots, n) in A; empty slots are FAR."""
+    """Neighbours: atom numbers j (slots, n) and image shifts (3, slots, n) in A; empty slots are FAR."""
 
     j: np.ndarray
     shift: np.ndarray
@@ -118,7 +119,7 @@ def interaction(r, radial):
 
 # ---- sums over neighbours --------------------------------------------------------------------------------------
 def into_slots(pairs, cell, species, widths):
-    """Directed pairs (`neighbours.Pairs`) as `Slots` of each neighbour species, and how many slots each has.
+    """Directed pairs (`neighbours.Pairs`) as `Slots`, and how many slots there are for each neighbour species.
 
     species (n,) of the atoms. The widths only grow, with headroom and to multiples of STEP, so that a new list seldom
     recompiles the program, and one of another run of the same atoms finds a program that is there already.
@@ -134,7 +135,8 @@ def into_slots(pairs, cell, species, widths):
         j, shift = np.zeros((width, n), np.int32), np.full((3, width, n), FAR)
         j[slot, i], shift[:, slot, i] = pairs.j[of], (pairs.S[of] @ cell).T
         blocks.append(Slots(j, shift))
-    return blocks, tuple(len(s.j) for s in blocks)
+    slots = Slots(np.concatenate([s.j for s in blocks]), np.concatenate([s.shift for s in blocks], axis=1))
+    return slots, tuple(len(s.j) for s in blocks)
 
 
 class Sums(NamedTuple):
@@ -146,25 +148,42 @@ class Sums(NamedTuple):
     nearest: jnp.ndarray  # () A^2, the shortest squared distance
 
 
-def neighbour_sums(positions, charges, blocks):
-    """`Sums` over the neighbours of all species. positions (3, n), charges (n,); blocks: [(Slots, Radial), ...]."""
-    sums = [_block_sums(positions, charges, *block) for block in blocks]
-    *totals, nearest = zip(*sums, strict=True)
-    return Sums(*(sum(t) for t in totals), jnp.stack(nearest).min())
+def neighbour_sums(positions, charges, slots, widths, radial):
+    """`Sums` over all neighbours. positions (3, n), charges (n,); widths: slots of each block, radial: its `Radial`."""
+    parts = [_block_sums(*block) for block in _interactions(positions, charges, slots, widths, radial)]
+    sums = [sum(of_blocks) for of_blocks in zip(*(p[:-1] for p in parts), strict=True)]
+    nearest = jnp.stack([p[-1] for p in parts]).min()
+    return Sums(sums[0], jnp.stack(sums[1:4]), jnp.stack(sums[4:]), nearest)
 
 
-def _block_sums(positions, charges, slots, radial):
-    def neighbours(x):
-        return x.at[slots.j].get(mode="promise_in_bounds")
+def potentials(positions, charges, slots, widths, radial):
+    """The potentials (n,) of `neighbour_sums` alone, which JAX can differentiate."""
+    return sum(value.sum(0) for _, _, value, _ in _interactions(positions, charges, slots, widths, radial))
 
-    # barriers: left alone, XLA repeats what stands before them in each of the sums
-    v = jax.lax.optimization_barrier([neighbours(x) + (s - x) for x, s in zip(positions, slots.shift, strict=True)])
-    r2 = v[0] ** 2 + v[1] ** 2 + v[2] ** 2
-    near = r2 < radial.r_cut**2
-    r = jnp.sqrt(jnp.where(near, r2, 1.0))  # slots out of reach at 1 A: a finite value of weight zero
-    value, slope = interaction(r, radial)
-    weight = jnp.where(near, neighbours(charges), 0.0)
-    value, pull = jax.lax.optimization_barrier((weight * value, weight * slope / r))
-    pairs = (0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)
-    return Sums(value.sum(0), jnp.stack([(pull * x).sum(0) for x in v]),
-                jnp.stack([(pull * v[a] * v[b]).sum(0) for a, b in pairs]), r2.min())
+
+def _interactions(positions, charges, slots, widths, radial):
+    """Of each block: r_ij (3, slots, n), r_ij^2, q_j J and q_j J'/r (slots, n)."""
+    known = jnp.concatenate([positions, charges[None]])  # one gather for all that is wanted of j
+    of_j = known.at[:, slots.j].get(mode="promise_in_bounds")
+    vectors, q = of_j[:3] + (slots.shift - positions[:, None]), of_j[3]
+    for first, width, of_block in zip(np.cumsum(widths) - widths, widths, radial, strict=True):
+        v, q_j = vectors[:, first:first + width], q[first:first + width]
+        r2 = v[0] ** 2 + v[1] ** 2 + v[2] ** 2
+        near = r2 < of_block.r_cut**2
+        r = jnp.sqrt(jnp.where(near, r2, 1.0))  # slots out of reach at 1 A: a finite value of weight zero
+        value, slope = interaction(r, of_block)
+        weight = jnp.where(near, q_j, 0.0)
+        yield v, r2, weight * value, weight * slope / r
+
+
+def _block_sums(v, r2, value, pull):
+    """Ten sums and a minimum over the slots in one pass: potential, gradient (3), virial (6), nearest r^2 of each."""
+    x, y, z = v
+    px, py, pz = pull * v
+    summed = value, px, py, pz, px * x, py * y, pz * z, py * z, px * z, px * y
+    none = (*np.zeros(len(summed)), np.inf)
+
+    def join(one, other):
+        return *(a + b for a, b in zip(one[:-1], other[:-1], strict=True)), jnp.minimum(one[-1], other[-1])
+    *sums, nearest = jax.lax.reduce((*summed, r2), none, join, (0,))
+    return *sums, nearest.min()

@@ -18,10 +18,8 @@ from ase.data import chemical_symbols
 from . import ewald, realspace
 from .calculators import NEUTRAL, ElectrostaticBaseline, charge_of
 from .gap import Layout, energies_and_gradient
-from .gap_calculator import GAP
+from .gap_calculator import GAP, usual_rows
 
-ROWS = {"cpu": 96}  # of a chunk of the GAP's program, by platform: those of a CPU fit its cache
-MANY = 20000  # rows, elsewhere
 FAR = 1e3  # A, where what is no neighbour lies
 STEP = 4  # widths are multiples of it
 
@@ -55,8 +53,7 @@ class Replicas:
         self.elements, self.counts = np.unique(self.numbers, return_counts=True)
         self.cutoff, self.skin = self.gap.model.cutoff, float(skin)
         self.images = images_within(self.cell, self.cutoff + self.skin)
-        rows = rows or ROWS.get(jax.default_backend(), MANY)
-        self._layout = Layout(self.gap._terms, np.tile(self.numbers, n_replicas), rows)
+        self._layout = Layout(self.gap._terms, np.tile(self.numbers, n_replicas), rows or usual_rows())
         e0 = np.array([self.gap.model.e0.get(int(Z), 0.0) for Z in self.numbers])
         self._e0, self._inverse = float(e0.sum()), np.linalg.inv(self.cell)
         self._ewald = None if self.baseline is None else self._splitting(atoms[self.order])
@@ -146,9 +143,8 @@ class Replicas:
         inverse = self._inverse
 
         def one(x):
-            (energy, _), g = jax.value_and_grad(ewald.reciprocal_space_energy, has_aux=True)(
-                inverse.T @ x.T, e["q"], kernel, counts, e["box"])
-            return ewald.COULOMB * energy, ewald.COULOMB * (inverse @ g).T
+            smooth = ewald.reciprocal_space(inverse.T @ x.T, e["q"], kernel, counts, e["box"])
+            return ewald.COULOMB * 0.5 * e["q"] @ smooth.potential, ewald.COULOMB * (inverse @ smooth.gradient).T
         return jax.vmap(one)(positions)
 
     # ---- what a run watches ----------------------------------------------------------------------------------------
