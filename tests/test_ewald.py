@@ -179,6 +179,13 @@ def test_one_function_gives_every_derivative():
     np.testing.assert_allclose(calc.results["potential"][order], v, atol=1e-11)
 
 
+def test_cosine_of_turns():
+    u = np.linspace(-40, 40, 9973)
+    np.testing.assert_allclose(ewald.cos_turns(u), np.cos(2 * np.pi * (u - np.round(u))), rtol=0, atol=4e-15)
+    slope = jax.vmap(jax.grad(ewald.cos_turns))(jnp.asarray(u))
+    np.testing.assert_allclose(slope, -2 * np.pi * np.sin(2 * np.pi * (u - np.round(u))), rtol=0, atol=2e-13)
+
+
 def test_accuracy_out_of_range():
     with pytest.raises(ValueError, match=r"accuracy is 0\.5; choose a relative accuracy between"):
         ewald.choose_splitting(100.0, 4, accuracy=0.5)

@@ -135,6 +135,9 @@ def test_dft_labels_join_in_and_decide(folder, monkeypatch):
     low = replace(found.hops[0].profiles["DFT", "GAP"], energies=np.array([0, 0.1, 0.2, 0.3, 0.2, 0.2, 0.27]))
     first = replace(found.hops[0], profiles={**found.hops[0].profiles, ("DFT", "GAP"): low})
     assert "the way back is 0.030 eV (hop-0, path of GAP), less" in hop_summary.dft_text(replace(found, hops=(first,)))
+    some = {key: p for key, p in found.hops[1].profiles.items() if key != ("DFT", "ES-GAP")}
+    assert hop_summary.dft_text(replace(found, hops=(found.hops[0], replace(found.hops[1], profiles=some)))).endswith(
+        "50 meV. DFT has not been computed on hop-1 (path of ES-GAP).")
     assert hop_summary.one_way_text(found) == "There is no such hop."
     fall = {"DFT": 0.30, "GAP": 0.25, "ES-GAP": 0.35}
     down = replace(found.hops[1], profiles={key: replace(p, energies=fall[key[0]] * np.linspace(1, 0, 7))

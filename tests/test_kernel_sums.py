@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from esgap.gap import Term, descriptors
-from esgap.kernel_sums import Points, first_order, sums_of_kernels
-from esgap.soap import Soap, reduced_points, squares_of_first_order, unnormalised_spectrum
+from esgap.kernel_sums import Points, lowest_order, sums_of_kernels
+from esgap.soap import Soap, reduced_points, squares_of_lowest_order, unnormalised_spectrum
 from gap_cases import random_cell
 
 SOAP = Soap(4, 2, 0.5, 4.0, species_Z=(3, 16))
@@ -37,7 +37,7 @@ def written_out(C, X, alpha, soap, zeta):
 
 def ours(C, term):
     p = Points.of(term)
-    return sums_of_kernels(*first_order(C[0][..., 0], p), unnormalised_spectrum(C, 1), p, jnp.asarray(term.alpha),
+    return sums_of_kernels(*lowest_order(C[0][..., 0], p), unnormalised_spectrum(C, 1), p, jnp.asarray(term.alpha),
                            term.soap, term.zeta)
 
 
@@ -58,11 +58,11 @@ def test_sums_and_derivative_are_those_of_the_formula(kind, soap, zeta):
 
 
 def test_environments_are_one_square_and_other_vectors_several():
-    first, sign = squares_of_first_order(points(SOAP, "environments"), SOAP)
-    assert first.shape == (1, 10, 8)
+    lowest, sign = squares_of_lowest_order(points(SOAP, "environments"), SOAP)
+    assert lowest.shape == (1, 10, 8)
     assert np.all(sign == 1)
-    first, sign = squares_of_first_order(points(SOAP, "any vectors"), SOAP)
-    assert first.shape == (8, 7, 8)
+    lowest, sign = squares_of_lowest_order(points(SOAP, "any vectors"), SOAP)
+    assert lowest.shape == (8, 7, 8)
     assert set(sign.ravel()) == {-1.0, 1.0}
 
 
@@ -82,7 +82,7 @@ def test_mean_of_points_takes_rounding_away():
     X = np.concatenate([descriptors([empty], a.positions, a.cell.array, a.pbc, a.numbers)[0][0]
                         for a in (random_cell(seed=s) for s in range(12))])
     kept = Points.of(Term(soap, X, np.zeros(len(X)), 1.0, 1.0), np.float32)
-    Q = kept.first.shape[-1]
+    Q = kept.lowest.shape[-1]
     R = reduced_points(X, soap)[:, Q * (Q + 1) // 2:]
     P = R[::3]
     exact, plain = P @ R.T, (P.astype(np.float32) @ R.astype(np.float32).T).astype(float)

@@ -3,8 +3,7 @@
 E_ES-GAP = E_GAP + E_ES (+ E_field); each term is a calculator of its own and a SumCalculator adds them.
 Units: A, eV, e, V/A; stress in eV/A^3 with ASE's sign (positive under tension).
 """
-from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -53,23 +52,15 @@ class ElectrostaticBaseline(Calculator):
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
-        (known, job), self._begun = self._begun or (None, None), None
-        if job:
-            wait([job])  # also if it is of other atoms: it works with the same arrays
-        if job and known is self.atoms:
-            found = job.result()
-        else:
-            self._check(self.atoms)
-            found = self._begin(self.atoms)
+        if self._begun is None or self._begun[0] is not self.atoms:
+            self.begin()
+        (_, found), self._begun = self._begun, None
         self.results = self._system.results(found)
 
     def begin(self):
-        """Begin what `calculate()` will ask for of self.atoms, which must not change until then (`QuickSum`).
-
-        It is done in a thread of its own: computations of one thread JAX does one after the other.
-        """
+        """Begin what `calculate()` will ask for of self.atoms, which must not change until then (`QuickSum`)."""
         self._check(self.atoms)
-        self._begun = self.atoms, _beside().submit(self._begin, self.atoms)
+        self._begun = self.atoms, self._begin(self.atoms)
 
     def _begin(self, atoms):
         if self._system is None or not self._system.fits(atoms):
@@ -89,18 +80,12 @@ class ElectrostaticBaseline(Calculator):
         return self._system.splitting if self._system else self._given_splitting
 
 
-@cache
-def _beside():
-    """The thread in which sums are computed that were begun."""
-    return ThreadPoolExecutor(1, "esgap-baseline")
-
-
 class _Sum(NamedTuple):
-    """A lattice sum, and where the atoms were."""
+    """A lattice sum, which may still be in the making, and where the atoms were."""
 
     positions: np.ndarray
     cell: np.ndarray
-    flat: np.ndarray  # see `_value_and_gradients`
+    flat: jax.Array  # see `_value_and_gradients`
 
 
 class _ChargedSystem:
@@ -144,11 +129,11 @@ class _ChargedSystem:
             self.slots = jax.device_put(slots)
         flat = _value_and_gradients(sorted_positions, self.inverse, *self.constants, self.slots, self.radial,
                                     self.kernel, widths=self.widths, counts=self.counts, box=self.box)
-        return _Sum(positions, cell, np.asarray(flat))
+        return _Sum(positions, cell, flat)
 
     def results(self, found):
         """Properties, as `ElectrostaticBaseline` has them, of a `_Sum`."""
-        flat, n = found.flat, len(self.q)
+        flat, n = np.asarray(found.flat), len(self.q)
         energy, nearest, strain = float(flat[0]), flat[1], flat[2:11].reshape(3, 3)
         if nearest < COINCIDING**2:
             self._name_coinciding(found.positions[self.order], found.cell)
@@ -164,8 +149,7 @@ class _ChargedSystem:
         self.box = ewald.index_box(cell, self.splitting.k_cut)
         self.kernel = jax.device_put(ewald.reciprocal_kernel(cell, self.splitting.alpha, self.splitting.k_cut,
                                                              self.screening, self.box))
-        self.inverse, self.volume = jax.device_put(np.linalg.inv(cell)), abs(np.linalg.det(cell))
-        self.kernel_cell = cell.copy()
+        self.inverse, self.volume, self.kernel_cell = np.linalg.inv(cell), abs(np.linalg.det(cell)), cell.copy()
 
     def _name_coinciding(self, positions, cell):
         pairs = neighbour_pairs(positions, cell, (True, True, True), 1.0)  # shorter cutoffs make bins by the million

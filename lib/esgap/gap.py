@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from .kernel_sums import first_order, sums_of_kernels
+from .kernel_sums import lowest_order, sums_of_kernels
 from .neighbours import neighbour_pairs
 from .soap import (
     Soap,
@@ -193,8 +193,8 @@ def _row_energies(vec, params, blocks, layout):
         rows = layout.rows(soap)
         if rows.start < rows.stop:
             any_centre = soap.of_any_centre()
-            first = first_order(C[any_centre][0][rows, :, 0], points)
-            E = E.at[rows].add(sums_of_kernels(*first, P[any_centre][rows], points, alpha, soap, zeta))
+            lowest = lowest_order(C[any_centre][0][rows, :, 0], points)
+            E = E.at[rows].add(sums_of_kernels(*lowest, P[any_centre][rows], points, alpha, soap, zeta))
     return E
 
 

@@ -160,17 +160,20 @@ def _widest(found):
 
 
 def dft_text(found):
-    """Markdown: where DFT, on the images of `AllPaths`, has hardly a minimum or no saddle point."""
-    labelled = [(h, of, h.profiles["DFT", of]) for h in (*both_paths(found), *found.from_other) for of in h.images
-                if ("DFT", of) in h.profiles and h.begun_from != of]
+    """Markdown: where DFT, on the images of `AllPaths`, has hardly a minimum or no saddle point, and where it has not
+    been computed."""
+    every = [(h, of) for h in (*both_paths(found), *found.from_other) for of in h.images if h.begun_from != of]
+    labelled = [(f"{h.title}, path of {of}", h.profiles["DFT", of]) for h, of in every if ("DFT", of) in h.profiles]
+    missing = [f"{h.title} (path of {of})" for h, of in every if ("DFT", of) not in h.profiles]
     if not labelled:
         return "DFT on the images has not been computed yet."
-    shallow = [f"{p.reverse:.3f} eV ({h.title}, path of {of})" for h, of, p in labelled if p.reverse < SHALLOW]
-    if not shallow:
-        return f"With DFT, too, every way back leads over more than {1e3 * SHALLOW:.0f} meV."
-    return (f"With DFT the way back is {' and '.join(shallow)}, less than {1e3 * SHALLOW:.0f} meV: there the end, a "
-            "minimum of the model, is hardly one of DFT. Reverse barriers of DFT are not compared, nor any barrier on "
-            "a path whose highest image with DFT is an end.")
+    shallow = [f"{p.reverse:.3f} eV ({title})" for title, p in labelled if p.reverse < SHALLOW]
+    text = f"With DFT, too, every way back leads over more than {1e3 * SHALLOW:.0f} meV."
+    if shallow:
+        text = (f"With DFT the way back is {' and '.join(shallow)}, less than {1e3 * SHALLOW:.0f} meV: there the end, "
+                "a minimum of the model, is hardly one of DFT. Reverse barriers of DFT are not compared, nor any "
+                "barrier on a path whose highest image with DFT is an end.")
+    return text + (f" DFT has not been computed on {' and '.join(missing)}." if missing else "")
 
 
 def one_way_text(found):

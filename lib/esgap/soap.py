@@ -247,7 +247,7 @@ def reduced_points(X, soap):
     return np.concatenate(out, 1)
 
 
-def squares_of_first_order(X, soap):
+def squares_of_lowest_order(X, soap):
     """Points X (M, D) -> x (r, M, Q'), sign (r, M): their part of l = 0 as sum_r sign_r x_r x_r^T in the reduced basis.
 
     r = 1 if the points are environments, for which it is c c^T; other vectors take up to Q'."""
