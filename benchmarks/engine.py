@@ -57,7 +57,8 @@ def random_model(frames, n_sparse, seed=0):
 
 
 def timed(functions, repeats, burst=0.3, calls=3):
-    """{name: call} -> {name: {"wall_ms", "best_ms", "cpu_ms"}}, medians over all calls after a first one of each.
+    """{name: call} -> {name: {"wall_ms", "wall_error_ms", "best_ms", "cpu_ms"}}, medians over all calls after a first
+    one of each; the error is the standard error of the bursts' medians.
 
     Interleaved in bursts of so many seconds, of at least so many calls, since in MD a step follows its like. It
     matters: in turns of single calls ours took 16.7 instead of 9.2 ms at 42 atoms, presumably with cold caches, and the
@@ -70,14 +71,24 @@ def timed(functions, repeats, burst=0.3, calls=3):
     for _ in range(repeats):
         for name, f in functions.items():
             begun, done = time.perf_counter(), 0
+            wall[name].append([])
+            cpu[name].append([])
             while done < calls or time.perf_counter() - begun < burst:
                 t, c = time.perf_counter(), time.process_time()
                 f()
                 done += 1
-                wall[name].append(time.perf_counter() - t)
-                cpu[name].append(time.process_time() - c)
-    return {k: {"wall_ms": 1e3 * float(np.median(wall[k])), "best_ms": 1e3 * min(wall[k]),
-                "cpu_ms": 1e3 * float(np.median(cpu[k]))} for k in functions}
+                wall[name][-1].append(time.perf_counter() - t)
+                cpu[name][-1].append(time.process_time() - c)
+    return {k: {"wall_ms": 1e3 * float(np.median(np.concatenate(wall[k]))),
+                "wall_error_ms": 1e3 * float(np.std([np.median(x) for x in wall[k]], ddof=1)) / np.sqrt(repeats),
+                "best_ms": 1e3 * float(np.min(np.concatenate(wall[k]))),
+                "cpu_ms": 1e3 * float(np.median(np.concatenate(cpu[k])))} for k in functions}
+
+
+def ratio(one, other):
+    """A wall time of `timed` over another, and its standard error."""
+    value = one["wall_ms"] / other["wall_ms"]
+    return value, value * float(np.hypot(*(x["wall_error_ms"] / x["wall_ms"] for x in (one, other))))
 
 
 def evaluation(model, crystal, repeats):
@@ -121,8 +132,9 @@ def roofline(times, flops):
 
 def report(row):
     q, d, s = (row["times"][k] for k in ("quippy", "double", "single"))
+    faster, error = ratio(q, d)
     print(f"{row['atoms']:4d} atoms: quippy {q['wall_ms']:.1f} ms (cpu {q['cpu_ms']:.1f}), double {d['wall_ms']:.1f} "
-          f"({d['cpu_ms']:.1f}), single {s['wall_ms']:.1f}; ratio wall {q['wall_ms'] / d['wall_ms']:.0f}, best "
+          f"({d['cpu_ms']:.1f}), single {s['wall_ms']:.1f}; ratio wall {faster:.0f} ± {error:.0f}, best "
           f"{q['best_ms'] / d['best_ms']:.0f}, cpu {q['cpu_ms'] / d['cpu_ms']:.0f}; kernel products "
           f"{100 * row['product_share']:.0f} % of the step at {row['product_gflops']:.0f} of {row['peak_gflops']:.0f} "
           f"GFLOP/s; load {row['load']:.1f}", flush=True)
@@ -166,10 +178,12 @@ def electrostatics(model, crystal, repeats):
             calc.get_property("forces", atoms)
 
         times = timed({k: lambda c=c, f=step: f(c) for k, c in calcs.items()}, repeats if n < 500 else repeats // 3)
-        ratio = {k: times["ES-GAP"][k] / times["GAP"][k] for k in times["GAP"]}
-        rows.append({"atoms": n, "times": times, "ratio": ratio, "load": os.getloadavg()[0]})
-        print(f"{n:4d} atoms: ES-GAP / GAP " + ", ".join(f"{k[:-3]} {v:.3f}" for k, v in ratio.items())
-              + f"; baseline alone {times['baseline']['cpu_ms']:.2f} ms CPU", flush=True)
+        both = {k: times["ES-GAP"][k] / times["GAP"][k] for k in ("wall_ms", "best_ms", "cpu_ms")}
+        both["wall_error"] = ratio(times["ES-GAP"], times["GAP"])[1]
+        rows.append({"atoms": n, "times": times, "ratio": both, "load": os.getloadavg()[0]})
+        print(f"{n:4d} atoms: ES-GAP / GAP wall {both['wall_ms']:.3f} ± {both['wall_error']:.3f}, best "
+              f"{both['best_ms']:.3f}, cpu {both['cpu_ms']:.3f}; baseline alone {times['baseline']['cpu_ms']:.2f} ms",
+              "CPU", flush=True)
     return rows
 
 

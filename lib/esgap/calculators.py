@@ -3,7 +3,8 @@
 E_ES-GAP = E_GAP + E_ES (+ E_field); each term is a calculator of its own and a SumCalculator adds them.
 Units: A, eV, e, V/A; stress in eV/A^3 with ASE's sign (positive under tension).
 """
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -52,15 +53,24 @@ class ElectrostaticBaseline(Calculator):
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
-        if self._begun is None or self._begun[0] is not self.atoms:
-            self.begin()
-        (_, found), self._begun = self._begun, None
+        (known, job), self._begun = self._begun or (None, None), None
+        if job:
+            wait([job])  # also if it is of other atoms: it works with the same arrays
+        if job and known is self.atoms:
+            found = job.result()
+        else:
+            self._check(self.atoms)
+            found = self._begin(self.atoms)
         self.results = self._system.results(found)
 
     def begin(self):
-        """Begin what `calculate()` will ask for of self.atoms, which must not change until then (`QuickSum`)."""
+        """Begin what `calculate()` will ask for of self.atoms, which must not change until then (`QuickSum`).
+
+        It is done in a thread of its own: JAX does computations of one thread one after the other, and on a GPU a step
+        takes as long as it takes to launch it.
+        """
         self._check(self.atoms)
-        self._begun = self.atoms, self._begin(self.atoms)
+        self._begun = self.atoms, _beside().submit(self._begin, self.atoms)
 
     def _begin(self, atoms):
         if self._system is None or not self._system.fits(atoms):
@@ -80,12 +90,18 @@ class ElectrostaticBaseline(Calculator):
         return self._system.splitting if self._system else self._given_splitting
 
 
+@cache
+def _beside():
+    """The thread in which sums are computed that were begun."""
+    return ThreadPoolExecutor(1, "esgap-baseline")
+
+
 class _Sum(NamedTuple):
-    """A lattice sum, which may still be in the making, and where the atoms were."""
+    """A lattice sum, and where the atoms were."""
 
     positions: np.ndarray
     cell: np.ndarray
-    flat: jax.Array  # see `_value_and_gradients`
+    flat: np.ndarray  # see `_value_and_gradients`
 
 
 class _ChargedSystem:
@@ -129,11 +145,11 @@ class _ChargedSystem:
             self.slots = jax.device_put(slots)
         flat = _value_and_gradients(sorted_positions, self.inverse, *self.constants, self.slots, self.radial,
                                     self.kernel, widths=self.widths, counts=self.counts, box=self.box)
-        return _Sum(positions, cell, flat)
+        return _Sum(positions, cell, np.asarray(flat))
 
     def results(self, found):
         """Properties, as `ElectrostaticBaseline` has them, of a `_Sum`."""
-        flat, n = np.asarray(found.flat), len(self.q)
+        flat, n = found.flat, len(self.q)
         energy, nearest, strain = float(flat[0]), flat[1], flat[2:11].reshape(3, 3)
         if nearest < COINCIDING**2:
             self._name_coinciding(found.positions[self.order], found.cell)

@@ -150,7 +150,8 @@ class Sums(NamedTuple):
 
 def neighbour_sums(positions, charges, slots, widths, radial):
     """`Sums` over all neighbours. positions (3, n), charges (n,); widths: slots of each block, radial: its `Radial`."""
-    parts = [_block_sums(*block) for block in _interactions(positions, charges, slots, widths, radial)]
+    parts = [_block_sums(*block, len(of_block.rates) > 0) for of_block, block in zip(
+        radial, _interactions(positions, charges, slots, widths, radial), strict=True)]
     sums = [sum(of_blocks) for of_blocks in zip(*(p[:-1] for p in parts), strict=True)]
     nearest = jnp.stack([p[-1] for p in parts]).min()
     return Sums(sums[0], jnp.stack(sums[1:4]), jnp.stack(sums[4:]), nearest)
@@ -176,14 +177,16 @@ def _interactions(positions, charges, slots, widths, radial):
         yield v, r2, weight * value, weight * slope / r
 
 
-def _block_sums(v, r2, value, pull):
-    """Ten sums and a minimum over the slots in one pass: potential, gradient (3), virial (6), nearest r^2 of each."""
+def _block_sums(v, r2, value, pull, costly):
+    """Sums and a minimum over the slots in one pass: potential, gradient (3), virial (6), nearest r^2 of each.
+
+    costly: the values hold exponentials, which on a CPU XLA vectorises outside of such a pass only."""
     x, y, z = v
     px, py, pz = pull * v
-    summed = value, px, py, pz, px * x, py * y, pz * z, py * z, px * z, px * y
+    summed = px, py, pz, px * x, py * y, pz * z, py * z, px * z, px * y, *(() if costly else (value,))
     none = (*np.zeros(len(summed)), np.inf)
 
     def join(one, other):
         return *(a + b for a, b in zip(one[:-1], other[:-1], strict=True)), jnp.minimum(one[-1], other[-1])
     *sums, nearest = jax.lax.reduce((*summed, r2), none, join, (0,))
-    return *sums, nearest.min()
+    return value.sum(0) if costly else sums.pop(), *sums, nearest.min()
