@@ -158,12 +158,14 @@ def test_isolated_pair():
     assert atoms.get_potential_energy() == pytest.approx(expected, abs=2e-6)
 
 
-def test_one_function_gives_every_derivative():
+@pytest.mark.parametrize("compact", [1, 4])
+def test_one_function_gives_every_derivative(compact):
     """Forces, stress and potential of the calculator are jax gradients of `ewald.energy`."""
     atoms = skew_cell()
-    calc = ElectrostaticBaseline(CHARGES, ZETA, accuracy=1e-10)
+    calc = ElectrostaticBaseline(CHARGES, {symbol: compact * z for symbol, z in ZETA.items()}, accuracy=1e-10)
     calc.calculate(atoms)
     system, order = calc._system, calc._system.order
+    assert any(len(radial.rates) for radial in system.radial) == (compact > 1)  # of both kinds of terms
     neighbours = system.slots, system.widths, system.radial
 
     def energy(positions, strain, charges):

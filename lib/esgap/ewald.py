@@ -123,8 +123,8 @@ def cos_turns(u):
 def _indices(box):
     """Reciprocal lattice indices (h, k) (2, n_xy) and l (n_l,), of which all pairs make the wave vectors."""
     H, K, L = box
-    return np.stack([x.ravel() for x in np.meshgrid(np.arange(H + 1), np.arange(-K, K + 1), indexing="ij")]), \
-        np.arange(L + 1)
+    hk = np.meshgrid(np.arange(H + 1), np.arange(-K, K + 1), indexing="ij")
+    return np.stack([x.ravel() for x in hk]), np.arange(L + 1)
 
 
 def _plane_waves(fractional, box):
