@@ -173,7 +173,7 @@ def dft_text(found):
         text = (f"With DFT the way back is {' and '.join(shallow)}, less than {1e3 * SHALLOW:.0f} meV: there the end, "
                 "a minimum of the model, is hardly one of DFT. Reverse barriers of DFT are not compared, nor any "
                 "barrier on a path whose highest image with DFT is an end.")
-    return text + (f" DFT has not been computed on {' and '.join(missing)}." if missing else "")
+    return text + (f" DFT has not been computed on {', '.join(missing)}." if missing else "")
 
 
 def one_way_text(found):
