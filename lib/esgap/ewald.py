@@ -140,13 +140,17 @@ def _plane_waves(fractional, box):
     return waves[:, :len(h)], waves[:, len(h):]
 
 
+def _is_of(counts):
+    """Whether an atom is of a species: (s, n) 1.0 or 0.0."""
+    return np.repeat(np.eye(len(counts)), counts, axis=1)
+
+
 def _structure_factors(xy, z, charges, counts):
     """Re and Im of S_s = sum_{i of s} q_i exp(i k.r_i): (s, c, x, n_k), x and n_k as in `Kernel`.
 
     A matrix product of (hk, atoms) with (atoms, l and species), from which the second factor comes back, too.
     """
-    of_species = np.repeat(np.eye(len(counts)), counts, axis=1) * charges  # (s, n)
-    z = (of_species[:, None, None] * z).reshape(-1, len(charges))
+    z = ((_is_of(counts) * charges)[:, None, None] * z).reshape(-1, len(charges))
     cc, cs, sc, ss = ((xy.reshape(-1, len(charges)) @ z.T)
                       .reshape(2, xy.shape[1], len(counts), 2, -1).transpose(0, 3, 2, 1, 4)
                       .reshape(4, len(counts), -1))
@@ -166,7 +170,7 @@ def _applied(kernel, S):
 
 
 def _quadratic_form(kernel, S):
-    """sum_ab kernel_ab Re(S_a S_b*) of each wave vector: (x, n_k)."""
+    """sum_ab kernel_ab Re(S_a S_b*) of each wave vector: (x, n_k). One pass; by way of `_applied` it takes two."""
     return sum((S[a] * sum(kernel[a, b] * S[b] for b in range(len(S)))).sum(0) for a in range(len(S)))
 
 
@@ -191,9 +195,8 @@ def reciprocal_space(fractional, charges, kernel, counts, box):
     S, z_of_species = _structure_factors(xy, z, charges, counts)
     by_products = _by_products(2 * _applied(kernel.values, S), n_xy)
     by_cos, by_sin = (by_products @ z_of_species).reshape(2, n_xy, n)
-    of_species = np.repeat(np.eye(len(counts)), counts, axis=1)
     by_z = (by_products.T @ xy.reshape(-1, n)).reshape(len(counts), 2, n_l, n)
-    by_z_cos, by_z_sin = sum(of_species[a] * by_z[a] for a in range(len(counts)))
+    by_z_cos, by_z_sin = sum(of * x for of, x in zip(_is_of(counts), by_z, strict=True))
     turned = jnp.concatenate([xy[0] * by_sin - xy[1] * by_cos, charges * (z[0] * by_z_sin - z[1] * by_z_cos),
                               z[0] * by_z_cos + z[1] * by_z_sin])
     (h, k), l = _indices(box)
