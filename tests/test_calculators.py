@@ -8,7 +8,7 @@ from ase.calculators.mixing import SumCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
 import esgap
-from esgap import ElectrostaticBaseline, UniformField, structures
+from esgap import ElectrostaticBaseline, UniformField
 from test_ewald import CHARGES, ZETA, skew_cell
 
 
@@ -88,7 +88,7 @@ def test_tiling(repeat):
 
 
 def test_results_do_not_depend_on_the_way_there():
-    """Skin, list rebuilds and padding only save time."""
+    """Skin and list rebuilds only save time."""
     rng, atoms, walker = np.random.default_rng(3), skew_cell(), baseline()
     for step in range(60):
         atoms.positions += 0.04 * rng.normal(size=(len(atoms), 3))
@@ -99,33 +99,6 @@ def test_results_do_not_depend_on_the_way_there():
             assert walker.results["energy"] == pytest.approx(fresh.results["energy"], rel=1e-12)
             np.testing.assert_allclose(walker.results["forces"], fresh.results["forces"], atol=1e-10)
     assert 1 < walker._system.neighbours.n_rebuilds < 60
-
-
-def test_same_program_for_a_whole_trajectory():
-    from esgap.calculators import _value_and_gradients
-
-    rng, atoms, calc = np.random.default_rng(5), skew_cell(), baseline()
-    start = atoms.positions.copy()
-    calc.calculate(atoms)
-    compiled = _value_and_gradients._cache_size()
-    for _ in range(20):
-        atoms.positions = start + 0.3 * rng.uniform(-1, 1, size=(len(atoms), 3))
-        calc.calculate(atoms)
-    assert calc._system.neighbours.n_rebuilds > 3
-    assert _value_and_gradients._cache_size() == compiled
-
-
-def test_calculators_made_anew_find_few_programs_enough():
-    from esgap.calculators import _value_and_gradients
-
-    # as each segment of an MD run makes one of its own, and a compilation lasts as long as hundreds of steps
-    atoms = structures.crystal()
-    start, rng = atoms.positions.copy(), np.random.default_rng(8)
-    compiled = _value_and_gradients._cache_size()
-    for _ in range(16):
-        atoms.positions = start + 0.15 * rng.normal(size=start.shape)
-        ElectrostaticBaseline({"Li": 0.6, "P": 1.35, "S": -0.75}, ZETA, accuracy=1e-6, skin=1.0).calculate(atoms)
-    assert 1 <= _value_and_gradients._cache_size() - compiled <= 4
 
 
 def test_field_work_and_branch():
@@ -156,46 +129,6 @@ def test_sum_with_field_is_the_sum():
     both = esgap.es_gap(baseline(), field(), field())
     assert both.get_potential_energy(atoms) == pytest.approx(
         baseline().get_potential_energy(atoms) + 2 * field().get_potential_energy(atoms), rel=1e-12)
-
-
-def begin(calc, atoms):
-    calc.atoms = atoms
-    calc.begin()
-
-
-def test_what_is_begun_serves_only_the_atoms_it_was_begun_for():
-    one, other, calc = skew_cell(), skew_cell(), baseline()
-    other.rattle(0.05, seed=3)
-    begin(calc, one)
-    calc.calculate(other)
-    np.testing.assert_allclose(calc.results["forces"], baseline().get_property("forces", other), atol=1e-14)
-    begin(calc, one)
-    larger = one.repeat((2, 1, 1))  # another system
-    calc.calculate(larger)
-    assert calc.results["energy"] == pytest.approx(2 * baseline().get_property("energy", one), rel=1e-8)
-    begin(calc, one)
-    one.positions[0] += 0.1  # the same object, moved since
-    calc.calculate(one)
-    np.testing.assert_allclose(calc.results["forces"], baseline().get_property("forces", one), atol=1e-14)
-    with pytest.raises(ValueError, match="needs a cell periodic in all directions"):
-        begin(calc, Atoms("Li", cell=[5] * 3))
-    begin(calc, Atoms("Li", cell=[5] * 3, pbc=True))
-    with pytest.raises(ValueError, match="charges sum to"):  # what is found wrong while it is computed
-        calc.calculate()
-    begin(calc, Atoms("Li", cell=[5] * 3, pbc=True))
-    calc.calculate(other)  # and does not matter here
-    np.testing.assert_allclose(calc.results["forces"], baseline().get_property("forces", other), atol=1e-14)
-
-
-def test_what_is_begun_gives_the_same_digits():
-    atoms, plain, begun = skew_cell(), baseline(), baseline()
-    for k in range(20):
-        atoms.rattle(0.03, seed=k)  # now and then beyond the skin
-        begin(begun, atoms.copy())
-        begun.calculate()
-        plain.calculate(atoms)
-        for name in plain.results:
-            np.testing.assert_array_equal(begun.results[name], plain.results[name])
 
 
 class Counting(UniformField):

@@ -8,7 +8,6 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.io import read
-from ase.stress import voigt_6_to_full_3x3_stress
 from scipy.special import erfc
 
 from esgap import ElectrostaticBaseline, claims, data_path, ewald, slater
@@ -156,29 +155,6 @@ def test_isolated_pair():
     # images: the dipole in its own periodic field, -2 pi p^2 / 3V for a cubic cell under tinfoil boundaries
     expected -= ewald.COULOMB * 2 * np.pi / 3 * (0.8 * 2.4) ** 2 / 120**3
     assert atoms.get_potential_energy() == pytest.approx(expected, abs=2e-6)
-
-
-@pytest.mark.parametrize("compact", [1, 4])
-def test_one_function_gives_every_derivative(compact):
-    """Forces, stress and potential of the calculator are jax gradients of `ewald.energy`."""
-    atoms = skew_cell()
-    calc = ElectrostaticBaseline(CHARGES, {symbol: compact * z for symbol, z in ZETA.items()}, accuracy=1e-10)
-    calc.calculate(atoms)
-    system, order = calc._system, calc._system.order
-    assert any(len(radial.rates) for radial in system.radial) == (compact > 1)  # of both kinds of terms
-    neighbours = system.slots, system.widths, system.radial
-
-    def energy(positions, strain, charges):
-        return ewald.energy(positions, atoms.cell.array, charges, neighbours, system.counts, system.splitting,
-                            system.screening, strain)
-
-    value, (g, s, v) = jax.jit(jax.value_and_grad(energy, argnums=(0, 1, 2)))(
-        jnp.asarray(atoms.positions[order].T), jnp.zeros((3, 3)), jnp.asarray(system.q))
-    assert float(value) == pytest.approx(calc.results["energy"], rel=1e-13)
-    np.testing.assert_allclose(calc.results["forces"][order], -g.T, atol=1e-11)
-    stress = voigt_6_to_full_3x3_stress(calc.results["stress"])
-    np.testing.assert_allclose(stress, (s + s.T) / 2 / atoms.get_volume(), atol=1e-13)
-    np.testing.assert_allclose(calc.results["potential"][order], v, atol=1e-11)
 
 
 def test_cosine_of_turns():

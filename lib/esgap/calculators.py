@@ -3,19 +3,13 @@
 E_ES-GAP = E_GAP + E_ES (+ E_field); each term is a calculator of its own and a SumCalculator adds them.
 Units: A, eV, e, V/A; stress in eV/A^3 with ASE's sign (positive under tension).
 """
-from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache, partial
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.mixing import SumCalculator
 from ase.data import atomic_numbers, chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from . import ewald, realspace
+from . import ewald, ewald_loops, realspace
 from .neighbours import SkinList, neighbour_pairs
 
 NEUTRAL = 1e-6  # e; a net charge below this is rounding of the given charges
@@ -49,40 +43,19 @@ class ElectrostaticBaseline(Calculator):
             if not z > 0:
                 raise ValueError(f"zeta of {symbol} is {z} 1/A; it must be positive (zeta=None for point charges)")
         self.accuracy, self.skin, self._given_splitting = accuracy, skin, splitting
-        self._system, self._begun = None, None
+        self._system = None
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
-        (known, job), self._begun = self._begun or (None, None), None
-        if job:
-            wait([job])  # also if it is of other atoms: it works with the same arrays
-        if job and known is self.atoms:
-            found = job.result()
-        else:
-            self._check(self.atoms)
-            found = self._begin(self.atoms)
-        self.results = self._system.results(found)
-
-    def begin(self):
-        """Begin what `calculate()` will ask for of self.atoms, which must not change until then (`QuickSum`).
-
-        It is done in a thread of its own: JAX does computations of one thread one after the other, and on a GPU a step
-        takes as long as it takes to launch it.
-        """
-        self._check(self.atoms)
-        self._begun = self.atoms, _beside().submit(self._begin, self.atoms)
-
-    def _begin(self, atoms):
+        atoms = self.atoms
+        if not atoms.pbc.all():
+            raise ValueError(f"pbc is {atoms.pbc.tolist()}; the Ewald sum needs a cell periodic in all directions")
+        _check_positions(atoms)
         if self._system is None or not self._system.fits(atoms):
             self._system = None  # should the new one be refused
             self._system = _ChargedSystem(atoms, self.charges, self.zeta, self.accuracy, self.skin,
                                           self._given_splitting)
-        return self._system.compute(atoms.positions, atoms.cell.array)
-
-    def _check(self, atoms):
-        if not atoms.pbc.all():
-            raise ValueError(f"pbc is {atoms.pbc.tolist()}; the Ewald sum needs a cell periodic in all directions")
-        _check_positions(atoms)
+        self.results = self._system.results(atoms.positions, atoms.cell.array)
 
     @property
     def splitting(self):
@@ -90,22 +63,8 @@ class ElectrostaticBaseline(Calculator):
         return self._system.splitting if self._system else self._given_splitting
 
 
-@cache
-def _beside():
-    """The thread in which sums are computed that were begun."""
-    return ThreadPoolExecutor(1, "esgap-baseline")
-
-
-class _Sum(NamedTuple):
-    """A lattice sum, and where the atoms were."""
-
-    positions: np.ndarray
-    cell: np.ndarray
-    flat: np.ndarray  # see `_value_and_gradients`
-
-
 class _ChargedSystem:
-    """What is fixed while atoms move: species, radial functions, splitting, and arrays of constant shape.
+    """What is fixed while atoms move: species, radial functions, splitting.
 
     Inside, atoms are sorted by species: `order`.
     """
@@ -120,51 +79,42 @@ class _ChargedSystem:
         self.order = np.argsort(atoms.numbers, kind="stable")
         self.rank = np.argsort(self.order)
         elements, self.species, counts = np.unique(atoms.numbers[self.order], return_inverse=True, return_counts=True)
-        self.q, self.counts = q[self.order], tuple(counts.tolist())
+        self.q = q[self.order]
         self.splitting = splitting or ewald.choose_splitting(atoms.get_volume(), len(atoms), accuracy)
         self.screening = realspace.Screening.of([zeta[chemical_symbols[z]] for z in elements], self.splitting.g_split)
-        radial = realspace.radial_functions(self.splitting.alpha, self.splitting.r_cut, self.screening)
-        self.radial = [jax.device_put(radial.towards(b, self.species)) for b in range(len(elements))]
-        own = ewald.self_potential(self.splitting.alpha, self.screening)[self.species]
-        self.constants = jax.device_put((self.q, own))
-        self.neighbours = SkinList(self.splitting.r_cut, skin)
-        self.widths, self.kernel_cell = (0,) * len(elements), None
+        self.radial = ewald_loops.RadialBlocks.of(
+            realspace.radial_functions(self.splitting.alpha, self.splitting.r_cut, self.screening))
+        self.own = ewald.self_potential(self.splitting.alpha, self.screening)[self.species]
+        self.first = np.append(0, np.cumsum(counts))  # atoms of each species
+        self.neighbours, self.kernel_cell = SkinList(self.splitting.r_cut, skin), None
 
     def fits(self, atoms):
         """Same atoms in a cell similar enough (5 %) that splitting and array shapes still serve."""
         return (np.array_equal(atoms.numbers, self.numbers)
                 and np.abs(atoms.cell.array - self.cell).max() <= 0.05 * np.abs(self.cell).max())
 
-    def compute(self, positions, cell):
-        """`_Sum` of atoms there."""
+    def results(self, positions, cell):
+        """Properties, as `ElectrostaticBaseline` has them, of atoms there."""
         self._update_kernel(cell)
-        sorted_positions = positions[self.order]
-        pairs, rebuilt = self.neighbours.update(sorted_positions, cell, (True, True, True))
+        positions = positions[self.order]
+        pairs, rebuilt = self.neighbours.update(positions, cell, (True, True, True))
         if rebuilt:  # as it is whenever the cell changes
-            slots, self.widths = realspace.into_slots(pairs, cell, self.species, self.widths)
-            self.slots = jax.device_put(slots)
-        flat = _value_and_gradients(sorted_positions, self.inverse, *self.constants, self.slots, self.radial,
-                                    self.kernel, widths=self.widths, counts=self.counts, box=self.box)
-        return _Sum(positions, cell, np.asarray(flat))
-
-    def results(self, found):
-        """Properties, as `ElectrostaticBaseline` has them, of a `_Sum`."""
-        flat, n = found.flat, len(self.q)
-        energy, nearest, strain = float(flat[0]), flat[1], flat[2:11].reshape(3, 3)
-        if nearest < COINCIDING**2:
-            self._name_coinciding(found.positions[self.order], found.cell)
-        gradient, potential = flat[11:11 + 3 * n].reshape(3, n), flat[11 + 3 * n:]
-        return {"energy": energy, "free_energy": energy, "forces": -gradient.T[self.rank],
-                "potential": potential[self.rank], "energies": (self.q * potential / 2)[self.rank],
-                "stress": full_3x3_to_voigt_6_stress((strain + strain.T) / (2 * self.volume))}
+            self.pairs = ewald_loops.Neighbours.of(pairs, cell, self.species, len(self.first) - 1)
+        found = ewald_loops.lattice_sum(np.ascontiguousarray(positions.T), self.inverse, self.q, self.own, self.pairs,
+                                        self.radial, self.waves, self.first)
+        if found.nearest < COINCIDING**2:
+            self._name_coinciding(positions, cell)
+        return {"energy": found.energy, "free_energy": found.energy, "forces": -found.gradient.T[self.rank],
+                "potential": found.potential[self.rank], "energies": (self.q * found.potential / 2)[self.rank],
+                "stress": found.strain / self.volume}
 
     def _update_kernel(self, cell):
         if self.kernel_cell is not None and np.array_equal(cell, self.kernel_cell):
             return
         _check_cell(cell)
-        self.box = ewald.index_box(cell, self.splitting.k_cut)
-        self.kernel = jax.device_put(ewald.reciprocal_kernel(cell, self.splitting.alpha, self.splitting.k_cut,
-                                                             self.screening, self.box))
+        box = ewald.index_box(cell, self.splitting.k_cut)
+        self.waves = ewald_loops.Waves.of(ewald.reciprocal_kernel(cell, self.splitting.alpha, self.splitting.k_cut,
+                                                                  self.screening, box), box)
         self.inverse, self.volume, self.kernel_cell = np.linalg.inv(cell), abs(np.linalg.det(cell)), cell.copy()
 
     def _name_coinciding(self, positions, cell):
@@ -173,14 +123,6 @@ class _ChargedSystem:
         k = r.argmin()
         i, j = sorted((self.order[pairs.i[k]], self.order[pairs.j[k]]))
         raise ValueError(f"atoms {i} and {j} are {r[k]:.2g} A apart: remove one of them")
-
-
-@partial(jax.jit, static_argnames=("widths", "counts", "box"))
-def _value_and_gradients(positions, inverse, charges, own, slots, radial, kernel, widths, counts, box):
-    """All of `ewald.energy_and_derivatives` in one array: energy, nearest, strain (9), positions (3 n), charges (n)."""
-    energy, by_positions, by_charges, by_strain, nearest = ewald.energy_and_derivatives(
-        positions.T, inverse, charges, own, (slots, widths, radial), kernel, counts, box)
-    return jnp.concatenate([jnp.stack([energy, nearest]), by_strain.ravel(), by_positions.ravel(), by_charges])
 
 
 class UniformField(Calculator):

@@ -20,7 +20,7 @@ import numpy as np
 from ase.units import Bohr, Hartree
 from scipy.special import erfc
 
-from .realspace import SQRT_PI, neighbour_sums, potentials
+from .realspace import SQRT_PI, Radial, interaction, radial_functions
 from .slater import screening_range
 
 COULOMB = Hartree * Bohr  # e^2 / (4 pi eps0) = 14.3996 eV A
@@ -169,15 +169,10 @@ def _applied(kernel, S):
     return sum(kernel[:, b, None] * S[b] for b in range(len(S)))
 
 
-def _quadratic_form(kernel, S):
-    """sum_ab kernel_ab Re(S_a S_b*) of each wave vector: (x, n_k). One pass; by way of `_applied` it takes two."""
-    return sum((S[a] * sum(kernel[a, b] * S[b] for b in range(len(S)))).sum(0) for a in range(len(S)))
-
-
 def reciprocal_space_energy(fractional, charges, kernel, counts, box):
     """Reciprocal-space part in e^2/A: the definition; fractional (3, n), charges (n,) in e."""
     S, _ = _structure_factors(*_plane_waves(fractional, box), charges, counts)
-    return _quadratic_form(kernel.values, S).sum()
+    return (S * _applied(kernel.values, S)).sum()
 
 
 class Smooth(NamedTuple):
@@ -185,7 +180,6 @@ class Smooth(NamedTuple):
 
     gradient: jnp.ndarray  # (3, n) of the energy by fractional coordinates, e^2/A
     potential: jnp.ndarray  # (n,) e/A; the energy is half its product with the charges
-    S: jnp.ndarray  # structure factors
 
 
 def reciprocal_space(fractional, charges, kernel, counts, box):
@@ -203,7 +197,7 @@ def reciprocal_space(fractional, charges, kernel, counts, box):
     total = np.zeros((4, len(turned)))
     total[0, :n_xy], total[1, :n_xy], total[2, n_xy:n_xy + n_l], total[3, n_xy + n_l:] = h, k, l, 1 / (2 * np.pi)
     *gradient, potential = 2 * np.pi * total @ turned
-    return Smooth(jnp.stack(gradient), potential, S)
+    return Smooth(jnp.stack(gradient), potential)
 
 
 def self_potential(alpha, screening):
@@ -216,38 +210,20 @@ def self_potential(alpha, screening):
 
 
 # ---- the whole -------------------------------------------------------------------------------------------------
-def energy(positions, cell, charges, neighbours, counts, splitting, screening, strain=None):
+def energy(positions, cell, charges, pairs, species, splitting, screening, strain=None):
     """Coulomb energy in eV: the definition, differentiable in positions, charges and strain.
 
-    positions (3, n) and cell (3, 3) in A; charges (n,) in e; neighbours: slots, widths and radial functions as
-    `realspace.neighbour_sums` takes them; strain (3, 3): r -> (1 + strain) r.
+    positions (3, n) and cell (3, 3) in A; charges (n,) in e; pairs: `neighbours.Pairs` within r_cut; species (n,);
+    strain (3, 3): r -> (1 + strain) r. Value and gradients of one structure are found faster by `ewald_loops`.
     """
     deform = jnp.eye(3) if strain is None else jnp.eye(3) + strain
-    box = index_box(cell, splitting.k_cut)
+    box, counts = index_box(cell, splitting.k_cut), tuple(np.bincount(species).tolist())
     kernel = reciprocal_kernel(cell @ deform.T, splitting.alpha, splitting.k_cut, screening, box, jnp)
-    slots, *blocks = neighbours
-    moved = slots._replace(shift=jnp.einsum("ab,bmn->amn", deform, slots.shift))
-    pairs = potentials(deform @ positions, charges, moved, *blocks)
-    own = np.repeat(self_potential(splitting.alpha, screening), counts) * charges
+    vectors = deform @ (positions[:, pairs.j] - positions[:, pairs.i] + (pairs.S @ cell).T)
+    r = jnp.sqrt((vectors**2).sum(0))
+    radial = radial_functions(splitting.alpha, splitting.r_cut, screening)
+    of_pairs = Radial(radial.r_cut, *(x[..., species[pairs.i], species[pairs.j]] for x in radial[1:]))
+    J = jnp.where(r < splitting.r_cut, interaction(r, of_pairs)[0], 0.0)
+    own = self_potential(splitting.alpha, screening)[species]
     smooth = reciprocal_space_energy(jnp.linalg.inv(cell).T @ positions, charges, kernel, counts, box)
-    return COULOMB * (0.5 * charges @ (pairs + own) + smooth)
-
-
-def energy_and_derivatives(positions, inverse, charges, own, neighbours, kernel, counts, box):
-    """Energy; its derivatives by positions (3, n), charges (n,) and strain (3, 3), in eV, A, e; shortest r^2.
-
-    The same as `energy` and its gradients, without the scatter over atoms that reverse mode makes of a gather: pairs
-    are listed in both directions, and each atom sums its own. The kernel is computed once while the cell stays.
-    inverse (3, 3) of the cell in 1/A; own (n,): `self_potential` of every atom.
-    """
-    pairs = neighbour_sums(positions, charges, *neighbours)
-    smooth = reciprocal_space(inverse.T @ positions, charges, kernel, counts, box)
-    short, smooth_energy = pairs.potential + own * charges, 0.5 * charges @ smooth.potential
-    # k^2 changes by -2 k_a k_b under strain, 1/V by -delta_ab
-    by_k2 = _quadratic_form(kernel.slope, smooth.S)
-    xx, yy, zz, yz, xz, xy = (0.5 * pairs.virial @ charges - 2 * kernel.products.reshape(6, -1) @ by_k2.ravel()
-                              - smooth_energy * np.array([1, 1, 1, 0, 0, 0]))
-    strain = jnp.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    gradient = inverse @ smooth.gradient - charges * pairs.gradient
-    return (COULOMB * (0.5 * charges @ short + smooth_energy), COULOMB * gradient,
-            COULOMB * (short + smooth.potential), COULOMB * strain, pairs.nearest)
+    return COULOMB * (0.5 * (charges[pairs.i] * charges[pairs.j]) @ J + 0.5 * own @ charges**2 + smooth)

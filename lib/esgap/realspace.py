@@ -4,13 +4,10 @@ r J_real(r) = p(r) - sum_m exp(-g_m r) (c_m0 + c_m1 r + c_m2 r^2 + c_m3 r^3),
     p(r) = erfc(a r) - r sum_{shared terms} D S(g, r).
 p varies no faster than the Gaussians, so on [0, r_cut] a polynomial of degree 20 to 40 is p to 1e-13, at a tenth of the
 cost of its erfc; the sharper terms, which are not shared with reciprocal space, stay exponentials.
-Neighbours lie in slots (slots, n), one column for each atom, in blocks of one neighbour species each, so that sums over
-neighbours are sums over slots.
 Units: A, e, 1/A.
 """
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import Chebyshev
@@ -20,8 +17,6 @@ from .slater import screening_table
 
 SQRT_PI = np.sqrt(np.pi)
 _TOLERANCE = 1e-13  # of p, which is of the order of 1
-FAR = 1e6  # A, where empty slots lie
-STEP = 8  # slots
 
 
 class Screening(NamedTuple):
@@ -43,23 +38,12 @@ class Screening(NamedTuple):
 
 
 class Radial(NamedTuple):
-    """r J_real(r); the last axes (...) are species pairs, or slots and atoms, as in r."""
+    """r J_real(r); the last axes (...) are species pairs, or pairs of atoms, as in r."""
 
     r_cut: float  # A
     series: np.ndarray  # (degree + 1, ...) p in powers of x = 2 r / r_cut - 1
     rates: np.ndarray  # (m, ...) 1/A, of the terms that stay exponentials
     coefficients: np.ndarray  # (4, m, ...)
-
-    def towards(self, b, species):
-        """Of atoms of `species` (n,) to neighbours of species b: the last axes become (1, n)."""
-        return Radial(self.r_cut, *(x[..., species, b][..., None, :] for x in self[1:]))
-
-
-class Slots(NamedTuple):
-    """Neighbours: atom numbers j (slots, n) and image shifts (3, slots, n) in A; empty slots are FAR."""
-
-    j: np.ndarray
-    shift: np.ndarray
 
 
 # ---- radial functions ------------------------------------------------------------------------------------------
@@ -115,78 +99,3 @@ def interaction(r, radial):
         value -= damp * polynomial
         slope -= damp * (c1 + r * (2 * c2 + 3 * r * c3) - g * polynomial)
     return value * inverse, (slope - value * inverse) * inverse
-
-
-# ---- sums over neighbours --------------------------------------------------------------------------------------
-def into_slots(pairs, cell, species, widths):
-    """Directed pairs (`neighbours.Pairs`) as `Slots`, and how many slots there are for each neighbour species.
-
-    species (n,) of the atoms. The widths only grow, with headroom and to multiples of STEP, so that a new list seldom
-    recompiles the program, and one of another run of the same atoms finds a program that is there already.
-    """
-    blocks, n = [], len(species)
-    for b, width in enumerate(widths):
-        of = np.flatnonzero(species[pairs.j] == b)
-        of = of[np.argsort(pairs.i[of], kind="stable")]
-        i, count = pairs.i[of], np.bincount(pairs.i[of], minlength=n)
-        need = int(count.max())
-        width = width if need <= width else STEP * -(-(need + need // 16 + 2) // STEP)
-        slot = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
-        j, shift = np.zeros((width, n), np.int32), np.full((3, width, n), FAR)
-        j[slot, i], shift[:, slot, i] = pairs.j[of], (pairs.S[of] @ cell).T
-        blocks.append(Slots(j, shift))
-    slots = Slots(np.concatenate([s.j for s in blocks]), np.concatenate([s.shift for s in blocks], axis=1))
-    return slots, tuple(len(s.j) for s in blocks)
-
-
-class Sums(NamedTuple):
-    """Of each atom over its neighbours j, at r_ij = r_j - r_i."""
-
-    potential: jnp.ndarray  # (n,) sum q_j J, e/A
-    gradient: jnp.ndarray  # (3, n) sum q_j dJ/dr_ij
-    virial: jnp.ndarray  # (6, n) sum q_j r_ij dJ/dr_ij: xx yy zz yz xz xy
-    nearest: jnp.ndarray  # () A^2, the shortest squared distance
-
-
-def neighbour_sums(positions, charges, slots, widths, radial):
-    """`Sums` over all neighbours. positions (3, n), charges (n,); widths: slots of each block, radial: its `Radial`."""
-    parts = [_block_sums(*block, len(of_block.rates) > 0) for of_block, block in zip(
-        radial, _interactions(positions, charges, slots, widths, radial), strict=True)]
-    sums = [sum(of_blocks) for of_blocks in zip(*(p[:-1] for p in parts), strict=True)]
-    nearest = jnp.stack([p[-1] for p in parts]).min()
-    return Sums(sums[0], jnp.stack(sums[1:4]), jnp.stack(sums[4:]), nearest)
-
-
-def potentials(positions, charges, slots, widths, radial):
-    """The potentials (n,) of `neighbour_sums` alone, which JAX can differentiate."""
-    return sum(value.sum(0) for _, _, value, _ in _interactions(positions, charges, slots, widths, radial))
-
-
-def _interactions(positions, charges, slots, widths, radial):
-    """Of each block: r_ij (3, slots, n), r_ij^2, q_j J and q_j J'/r (slots, n)."""
-    known = jnp.concatenate([positions, charges[None]])  # one gather for all that is wanted of j
-    of_j = known.at[:, slots.j].get(mode="promise_in_bounds")
-    vectors, q = of_j[:3] + (slots.shift - positions[:, None]), of_j[3]
-    for first, width, of_block in zip(np.cumsum(widths) - widths, widths, radial, strict=True):
-        v, q_j = vectors[:, first:first + width], q[first:first + width]
-        r2 = v[0] ** 2 + v[1] ** 2 + v[2] ** 2
-        near = r2 < of_block.r_cut**2
-        r = jnp.sqrt(jnp.where(near, r2, 1.0))  # slots out of reach at 1 A: a finite value of weight zero
-        value, slope = interaction(r, of_block)
-        weight = jnp.where(near, q_j, 0.0)
-        yield v, r2, weight * value, weight * slope / r
-
-
-def _block_sums(v, r2, value, pull, costly):
-    """Sums and a minimum over the slots in one pass: potential, gradient (3), virial (6), nearest r^2 of each.
-
-    costly: the values hold exponentials, which on a CPU XLA vectorises outside of such a pass only."""
-    x, y, z = v
-    px, py, pz = pull * v
-    summed = px, py, pz, px * x, py * y, pz * z, py * z, px * z, px * y, *(() if costly else (value,))
-    none = (*np.zeros(len(summed)), np.inf)
-
-    def join(one, other):
-        return *(a + b for a, b in zip(one[:-1], other[:-1], strict=True)), jnp.minimum(one[-1], other[-1])
-    *sums, nearest = jax.lax.reduce((*summed, r2), none, join, (0,))
-    return value.sum(0) if costly else sums.pop(), *sums, nearest.min()

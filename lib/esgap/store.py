@@ -262,7 +262,7 @@ def provenance(inputs=(), seed=None, command=None):
 
     No date and no machine: the same computation gives the same record. Paths are given relative to here.
     """
-    packages = ("esgap", "numpy", "scipy", "jax", "ase", "matscipy", "quippy-ase")
+    packages = ("esgap", "numpy", "scipy", "jax", "numba", "ase", "matscipy", "quippy-ase")
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
