@@ -89,7 +89,7 @@ class _ChargedSystem:
         self.neighbours, self.kernel_cell = SkinList(self.splitting.r_cut, skin), None
 
     def fits(self, atoms):
-        """Same atoms in a cell similar enough (5 %) that splitting and array shapes still serve."""
+        """Same atoms in a cell similar enough (5 %) that the splitting still serves."""
         return (np.array_equal(atoms.numbers, self.numbers)
                 and np.abs(atoms.cell.array - self.cell).max() <= 0.05 * np.abs(self.cell).max())
 

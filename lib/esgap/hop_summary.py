@@ -167,12 +167,12 @@ def dft_text(found):
     missing = [f"{h.title} (path of {of})" for h, of in every if ("DFT", of) not in h.profiles]
     if not labelled:
         return "DFT on the images has not been computed yet."
-    shallow = [f"{p.reverse:.3f} eV ({title})" for title, p in labelled if p.reverse < SHALLOW]
+    shallow = [f"{title} ({p.reverse:.3f} eV)" for title, p in labelled if p.reverse < SHALLOW]
     text = f"With DFT, too, every way back leads over more than {1e3 * SHALLOW:.0f} meV."
     if shallow:
-        text = (f"With DFT the way back is {' and '.join(shallow)}, less than {1e3 * SHALLOW:.0f} meV: there the end, "
-                "a minimum of the model, is hardly one of DFT. Reverse barriers of DFT are not compared, nor any "
-                "barrier on a path whose highest image with DFT is an end.")
+        text = (f"With DFT the way back leads over less than {1e3 * SHALLOW:.0f} meV on {'; '.join(shallow)}: there "
+                "the end, a minimum of the model, is hardly one of DFT. Reverse barriers of DFT are not compared, nor "
+                "any barrier on a path whose highest image with DFT is an end.")
     return text + (f" DFT has not been computed on {', '.join(missing)}." if missing else "")
 
 
