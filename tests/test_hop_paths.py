@@ -134,7 +134,8 @@ def test_dft_labels_join_in_and_decide(folder, monkeypatch):
     assert hop_summary.dft_text(found) == "With DFT, too, every way back leads over more than 50 meV."
     low = replace(found.hops[0].profiles["DFT", "GAP"], energies=np.array([0, 0.1, 0.2, 0.3, 0.2, 0.2, 0.27]))
     first = replace(found.hops[0], profiles={**found.hops[0].profiles, ("DFT", "GAP"): low})
-    assert "the way back leads over less than 50 meV on hop-0, path of GAP (0.030 eV): there" in hop_summary.dft_text(replace(found, hops=(first,)))
+    text = hop_summary.dft_text(replace(found, hops=(first,)))
+    assert "the way back leads over less than 50 meV on hop-0, path of GAP (0.030 eV): there" in text
     some = {key: p for key, p in found.hops[1].profiles.items() if key != ("DFT", "ES-GAP")}
     assert hop_summary.dft_text(replace(found, hops=(found.hops[0], replace(found.hops[1], profiles=some)))).endswith(
         "50 meV. DFT has not been computed on hop-1 (path of ES-GAP).")
