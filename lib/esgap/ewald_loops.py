@@ -257,7 +257,7 @@ def _plane_waves(u, order):
 def _product(a_re, a_im, b_re, b_im, re, im):
     for k in range(len(re)):
         re[k] = a_re[k] * b_re[k] - a_im[k] * b_im[k]
-    for k in range(len(re)):  # a loop for each array written: with two, the compiler gives up proving them apart
+    for k in range(len(re)):  # on its own, since of six arrays the compiler no longer checks that they are apart
         im[k] = a_re[k] * b_im[k] + a_im[k] * b_re[k]
 
 
