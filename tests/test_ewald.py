@@ -10,7 +10,7 @@ from ase.build import bulk
 from ase.io import read
 from scipy.special import erfc
 
-from esgap import ElectrostaticBaseline, claims, data_path, ewald, slater
+from esgap import ElectrostaticBaseline, claims, data_path, ewald, realspace, slater
 from esgap.charges import qeq_exponents
 from esgap.neighbours import neighbour_pairs
 
@@ -155,6 +155,33 @@ def test_isolated_pair():
     # images: the dipole in its own periodic field, -2 pi p^2 / 3V for a cubic cell under tinfoil boundaries
     expected -= ewald.COULOMB * 2 * np.pi / 3 * (0.8 * 2.4) ** 2 / 120**3
     assert atoms.get_potential_energy() == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize("compact", [1, 4])
+def test_derivatives_stated_by_hand_are_those_of_jax(compact):
+    """Of both spaces, as replicas use them."""
+    atoms = skew_cell()
+    atoms = atoms[np.argsort(atoms.numbers, kind="stable")]
+    q, counts = np.array([CHARGES[s] for s in atoms.symbols]), tuple(np.unique(atoms.numbers, return_counts=True)[1])
+    splitting = ewald.choose_splitting(atoms.get_volume(), len(atoms), 1e-10)
+    screening = realspace.Screening.of([compact * z for z in ZETA.values()], splitting.g_split)
+    box = ewald.index_box(atoms.cell.array, splitting.k_cut)
+    kernel = ewald.reciprocal_kernel(atoms.cell.array, splitting.alpha, splitting.k_cut, screening, box)
+    where = jnp.asarray(atoms.get_scaled_positions(wrap=False).T)
+    energy, (by_positions, by_charges) = jax.value_and_grad(ewald.reciprocal_space_energy, argnums=(0, 1))(
+        where, jnp.asarray(q), kernel, counts, box)
+    smooth = ewald.reciprocal_space(where, q, kernel, counts, box)
+    assert 0.5 * q @ smooth.potential == pytest.approx(float(energy), rel=1e-13)
+    np.testing.assert_allclose(smooth.gradient, by_positions, atol=1e-12)
+    np.testing.assert_allclose(smooth.potential, by_charges, atol=1e-12)
+
+    radial = realspace.radial_functions(splitting.alpha, splitting.r_cut, screening)
+    assert (len(radial.rates) > 0) == (compact > 1)
+    r = jnp.linspace(0.8, splitting.r_cut, 301)
+    for a, b in [(0, 0), (0, 1), (1, 2), (2, 2)]:
+        of_pair = realspace.Radial(radial.r_cut, *(x[..., a, b] for x in radial[1:]))
+        slope = jax.vmap(jax.grad(lambda x, f=of_pair: realspace.interaction(x, f)[0]))(r)
+        np.testing.assert_allclose(realspace.interaction(r, of_pair)[1], slope, atol=1e-12)
 
 
 def test_cosine_of_turns():

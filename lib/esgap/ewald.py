@@ -120,8 +120,9 @@ def cos_turns(u):
     return value
 
 
-def _indices(box):
-    """Reciprocal lattice indices (h, k) (2, n_xy) and l (n_l,), of which all pairs make the wave vectors."""
+def indices(box):
+    """Reciprocal lattice indices (h, k) (2, n_xy) and l (n_l,) within `index_box`; all pairs, l fastest, make the wave
+    vectors of a `Kernel`."""
     H, K, L = box
     hk = np.meshgrid(np.arange(H + 1), np.arange(-K, K + 1), indexing="ij")
     return np.stack([x.ravel() for x in hk]), np.arange(L + 1)
@@ -132,7 +133,7 @@ def _plane_waves(fractional, box):
 
     All at once: a product of the two for each wave vector and atom is left to matrix products.
     """
-    (h, k), l = _indices(box)
+    (h, k), l = indices(box)
     rows = np.zeros((2, len(h) + len(l), 3))
     rows[:, :len(h), 0], rows[:, :len(h), 1], rows[:, len(h):, 2] = h, k, l
     waves = cos_turns(rows.reshape(-1, 3) @ fractional - np.repeat([0.0, 0.25], len(rows[0]))[:, None])
@@ -193,7 +194,7 @@ def reciprocal_space(fractional, charges, kernel, counts, box):
     by_z_cos, by_z_sin = sum(of * x for of, x in zip(_is_of(counts), by_z, strict=True))
     turned = jnp.concatenate([xy[0] * by_sin - xy[1] * by_cos, charges * (z[0] * by_z_sin - z[1] * by_z_cos),
                               z[0] * by_z_cos + z[1] * by_z_sin])
-    (h, k), l = _indices(box)
+    (h, k), l = indices(box)
     total = np.zeros((4, len(turned)))
     total[0, :n_xy], total[1, :n_xy], total[2, n_xy:n_xy + n_l], total[3, n_xy + n_l:] = h, k, l, 1 / (2 * np.pi)
     *gradient, potential = 2 * np.pi * total @ turned

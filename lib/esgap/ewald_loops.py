@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from .ewald import COULOMB
+from .ewald import COULOMB, indices
 
 CHUNK = 256  # pairs, whose vectors and radial functions stay in the fastest cache
 # sums in any order, but nothing that would make an infinity, as of atoms at one place, something else; no lock of
@@ -73,13 +73,13 @@ class Waves(NamedTuple):
     @classmethod
     def of(cls, kernel, box):
         """Of a `Kernel` for the indices of `box`, see `ewald.index_box`."""
-        H, K, L = box
-        h, k, l = (x.ravel() for x in np.meshgrid(np.arange(H + 1), np.arange(-K, K + 1), np.arange(L + 1),
-                                                  indexing="ij"))
+        hk, l = indices(box)
         used = kernel.values.any((0, 1, 2))
-        values, slope, products = (np.ascontiguousarray(x[..., used].T) for x in kernel[:3])
-        hk, first = np.unique(np.stack([h, k], 1)[used], axis=0, return_index=True)
-        return cls(hk, np.append(first, used.sum()), l[used], values, slope, products, np.array(box))
+        values, slope, products = (np.ascontiguousarray(x[..., used].T) for x in kernel)
+        table = used.reshape(-1, len(l))
+        rows = table.any(1)
+        return cls(np.ascontiguousarray(hk.T[rows]), np.append(0, np.cumsum(table[rows].sum(1))),
+                   l[table.nonzero()[1]], values, slope, products, np.array(box))
 
 
 class LatticeSum(NamedTuple):
